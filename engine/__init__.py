@@ -1,0 +1,1 @@
+"""What happens: the engine of Signalbox. It knows neither Slack nor the web server."""

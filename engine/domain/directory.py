@@ -1,0 +1,55 @@
+"""The directory: which address stands behind a name of a runbook. It comes from the configuration, never from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.domain.errors import Refused
+from engine.domain.runbook import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """An address that the worker's host connects to."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL."""
+
+    name: str
+    ports: Mapping[int, Address] = field(default_factory=dict)
+    ssh_host_key: str | None = None
+    http_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """All sites. `forbidden` are Signalbox's own ends (web, database, Vault, Slack, libvirt): no grant reaches them."""
+
+    sites: Mapping[str, Site]
+    forbidden: tuple[Address, ...] = ()
+
+    def site(self, host: str) -> Site:
+        """The site of this name; raises Refused with what to write where."""
+        try:
+            return self.sites[host]
+        except KeyError:
+            raise Refused(f"no site named {host!r} in the directory", "add it to the file SIGNALBOX_SITES") from None
+
+    def address(self, endpoint: Endpoint) -> Address:
+        """Where the host connects for this endpoint; raises Refused for an unknown one and for our own ends."""
+        site = self.site(endpoint.host)
+        try:
+            address = site.ports[endpoint.port]
+        except KeyError:
+            raise Refused(
+                f"site {endpoint.host!r} has no port {endpoint.port}", "add it to the file SIGNALBOX_SITES"
+            ) from None
+        if address in self.forbidden:
+            raise Refused(f"{endpoint.host}:{endpoint.port} leads to Signalbox itself", "no step may reach it")
+        return address

@@ -1,0 +1,321 @@
+"""What coordination and orchestration ask of the adapters, as protocols, and the values that cross.
+
+Adapters (triggers, runtime, secrets, gates, harness, runbooks) implement these; `engine.wiring` joins them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from engine.domain.alert import Alert, Delivery
+from engine.domain.directory import Site
+from engine.domain.gate import Check, Facts, Json, Sample
+from engine.domain.journey import Leg
+from engine.domain.runbook import SecretRef, Snapshot, Target
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it. `now` is aware and UTC."""
+
+    def now(self) -> datetime: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+# -- triggers ---------------------------------------------------------------------------------------------------------
+
+
+class Trigger(Protocol):
+    """One source. Verify first, parse later: the two run in different transactions."""
+
+    name: str
+    max_bytes: int
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> Delivery:
+        """Authenticate a raw body, name its delivery key; raises Unauthenticated, TooLarge. Header names lower case."""
+
+    def parse(self, body: bytes) -> tuple[Alert, ...]:
+        """The alerts of an authenticated body; raises BadInput with a reason for a person."""
+
+
+# -- runbooks ---------------------------------------------------------------------------------------------------------
+
+
+class RunbookShelf(Protocol):
+    """The runbooks folder. Files are read anew at each call: what counts is what is on disk now."""
+
+    def names(self) -> tuple[str, ...]: ...
+
+    def read(self, name: str) -> Snapshot:
+        """Parse, validate and lint; raises BadInput listing every problem with file, line and how to mend it."""
+
+    def restore(self, source: str, files: Mapping[str, bytes]) -> Snapshot:
+        """A snapshot from what a run stored; raises BadInput."""
+
+    def matching(self, alert: Alert) -> str | None:
+        """The one runbook whose trigger takes this alert; None when none or several do. A broken file never matches."""
+
+
+# -- runtime ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileIn:
+    """A file put into the VM (on tmpfs) before the command starts. `path` is absolute."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretValue:
+    """A secret on its way into a VM: lands in /run/secrets/NAME (tmpfs, 0400). Never printed, never stored."""
+
+    name: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """One egress permission: the guest dials `host:port`, the host connects to `address:address_port`."""
+
+    host: str
+    port: int
+    address: str
+    address_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmTask:
+    """One command in one throw-away VM.
+
+    `id` names the VM and is unique for ever (the attempt's or probe's id). `outlives_worker`: true for a changing
+    step, whose VM must not die with a lost libvirt connection. `collect`: a guest directory whose regular files come
+    back (at most `collect_limit` bytes in all).
+    """
+
+    id: str
+    run_id: str
+    image: str
+    argv: tuple[str, ...]
+    timeout_s: float
+    memory_mb: int = 384
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    files: tuple[FileIn, ...] = ()
+    secrets: tuple[SecretValue, ...] = ()
+    reaches: tuple[Reach, ...] = ()
+    outlives_worker: bool = False
+    output_limit: int = 1 << 20
+    collect: str | None = None
+    collect_limit: int = 8 << 20
+
+
+class Ending(enum.StrEnum):
+    """How a VM task ended. NOT_BEGUN: the command was never started, so it changed nothing."""
+
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    VM_LOST = "vm_lost"
+    NOT_BEGUN = "not_begun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One connection that the egress proxy saw, allowed or refused."""
+
+    host: str
+    port: int
+    allowed: bool
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """What came back. `stdout`/`stderr` are redacted and cut at the limit. `files`: relative path -> bytes (raw).
+
+    `received`: guest path -> digest of each FileIn as the guest itself hashed it.
+    """
+
+    ending: Ending
+    code: int | None
+    stdout: str
+    stderr: str
+    truncated: bool
+    reason: str
+    seconds: float
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    received: Mapping[str, str] = field(default_factory=dict)
+    connections: tuple[Connection, ...] = ()
+
+
+class RedactingStream(Protocol):
+    """Masks text that arrives in arbitrary chunks: holds back what could still become a secret."""
+
+    def feed(self, chunk: str) -> str: ...
+
+    def close(self) -> str: ...
+
+
+class Redactor(Protocol):
+    """Masks every known secret value in every common encoding, and patterns of well-known tokens."""
+
+    def __call__(self, text: str) -> str: ...
+
+    def stream(self) -> RedactingStream: ...
+
+
+class Hypervisor(Protocol):
+    """Runs one command in one throw-away VM. The VM is destroyed before `run` returns, whatever happened."""
+
+    def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
+        """Never raises for what the guest does; raises Unavailable when no VM can be had (nothing was begun)."""
+
+    def destroy(self, task_id: str) -> bool:
+        """Destroy the VM of a task, if there is one. Returns whether there was."""
+
+    def sweep(self, keep: Collection[str] = ()) -> tuple[str, ...]:
+        """Destroy every VM that carries our owner mark and is not in `keep`; returns their task ids."""
+
+    def image_digest(self, image: str) -> str:
+        """Hash the image's files as they are on disk now; raises BadInput with the command that builds it."""
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+class SecretJournal(Protocol):
+    """Where every act with a secret is recorded, each in its own committed transaction, before or right after it."""
+
+    def minting(self, *, attempt_id: str, policy: str, paths: Collection[str]) -> None: ...
+
+    def minted(self, *, attempt_id: str, kind: str, accessor: str) -> None: ...
+
+    def read(self, *, attempt_id: str, name: str, path: str, request_id: str) -> None: ...
+
+    def revoked(self, *, attempt_id: str, accessor: str) -> None: ...
+
+    def revoke_failed(self, *, attempt_id: str, accessor: str, reason: str) -> None: ...
+
+
+class OpenGrant(Protocol):
+    """Live secrets of one attempt. `close` revokes and proves death; raises Refused when it could not."""
+
+    values: tuple[SecretValue, ...]
+    redactor: Redactor
+
+    def close(self) -> None: ...
+
+
+class Secrets(Protocol):
+    """Grants -> short-lived credentials."""
+
+    def open(
+        self, *, runbook: str, run_id: str, leg: str, attempt_id: str, refs: tuple[SecretRef, ...], timeout_s: float
+    ) -> OpenGrant:
+        """Mint, check the token's reach, read. Raises Unavailable (Vault down), Refused (denied, too wide, missing)."""
+
+    def redactor(self) -> Redactor:
+        """A redactor that knows every value handed out in this process's life, and the patterns."""
+
+    def revoke_run(self, run_id: str) -> None:
+        """The kill switch: everything minted for this run dies."""
+
+    def recover(self, accessors: Collection[str]) -> None:
+        """After a crash: revoke these accessors and prove them dead."""
+
+
+# -- gates ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAnswer:
+    """What a verifier's command gave. `reason` is set when it could not be run at all."""
+
+    ran: bool
+    code: int | None
+    stdout: str
+    stderr: str
+    reason: str = ""
+
+
+class Probe(Protocol):
+    """Runs a command on a target as the verifier, in a VM of its own. Bound to one run and gate by orchestration."""
+
+    def __call__(self, target: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer: ...
+
+
+class Measure(Protocol):
+    """One gate kind: measures once. Never raises for what it measures: a broken measurement is a Sample of ERROR."""
+
+    def __call__(self, check: Check, facts: Facts, probe: Probe) -> Sample: ...
+
+
+GateKinds = Mapping[str, Measure]
+
+
+# -- runners ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Everything an attempt is made of. Arguments are already filled in; `artefact` is the canonical tar or None."""
+
+    attempt_id: str
+    run_id: str
+    leg: Leg
+    snapshot: Snapshot
+    args: tuple[str, ...]
+    inputs: Mapping[str, str]
+    target: Target | None
+    site: Site | None
+    reaches: tuple[Reach, ...]
+    artefact: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """What an attempt came to. `ok` is the attempt's own word: it finishes the attempt and certifies nothing."""
+
+    ok: bool
+    reason: str
+    output: Json = None
+    artefact: bytes | None = None
+
+
+class Runner(Protocol):
+    """Turns an order into a VM task and its result into a conclusion. `version` is part of the content digest."""
+
+    version: str
+
+    def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask: ...
+
+    def conclude(self, order: Order, result: TaskResult) -> Conclusion:
+        """Hostile until parsed: a bad output, a wrong schema, a wicked archive is a Conclusion that is not ok."""
+
+
+class ProbeRunner(Protocol):
+    """Turns a verifier's command on a target into a VM task."""
+
+    def task(
+        self,
+        *,
+        task_id: str,
+        run_id: str,
+        argv: tuple[str, ...],
+        timeout_s: float,
+        target: Target,
+        site: Site,
+        reaches: tuple[Reach, ...],
+        secrets: tuple[SecretValue, ...],
+    ) -> VmTask: ...

@@ -1,0 +1,203 @@
+"""A runbook as the engine uses it: frozen values, made by `engine.runbooks` from a validated file.
+
+Text fields named `args`, `run`, `url`, `query` may hold `{{ inputs.NAME }}` and `{{ target.host|port|user }}`;
+`engine.domain.template` fills them in. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.domain.gate import Check
+
+
+class Access(enum.StrEnum):
+    """What a step may do to its target."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One host and port that a step may dial by name. The address behind the name comes from the configuration."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """One declared secret (see notes/secrets.md §3). `path` is the full API path, e.g. kv/data/checkout/staging/x."""
+
+    name: str
+    engine: str
+    path: str
+    fields: tuple[str, ...]
+    deliver: str = "file"
+    max_reads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a step or a probe may use; nothing by default."""
+
+    network: tuple[Endpoint, ...] = ()
+    secrets: tuple[SecretRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """How a step or probe enters its target by ssh: as whom, and with which of its declared secrets."""
+
+    user: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A system that steps work on. `verifier` is what gate probes use: other credentials than any step's."""
+
+    name: str
+    host: str
+    port: int
+    protected: bool
+    verifier: Login
+    verifier_grant: Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRule:
+    """Where an input comes from in the alert, and the bounds that untrusted text must meet (fullmatch or equality)."""
+
+    name: str
+    source: str
+    pattern: str | None = None
+    enum: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line)."""
+
+    file: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtefactRule:
+    """What a step produces: every file under /step/out, packed canonically and known by its digest."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRule:
+    """The JSON object that a script prints as its last line: required fields, and the values a field may take."""
+
+    required: tuple[str, ...]
+    enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRule:
+    """A person's yes before the step starts. `expires_s`: silence halts the run."""
+
+    expires_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """How a change is undone, and the gate that measures the undoing."""
+
+    script: Script
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveStep:
+    """Where every run starts: the alert is there, inputs are bound, the channel is open."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptStep:
+    """One micro-step that runs in a VM of its own."""
+
+    id: str
+    script: Script
+    target: str | None
+    access: Access
+    grant: Grant
+    login: Login | None
+    image: str
+    memory_mb: int
+    timeout_s: int
+    idempotent: bool
+    uses: str | None = None
+    produces: ArtefactRule | None = None
+    output: OutputRule | None = None
+    approval: ApprovalRule | None = None
+    rollback: Rollback | None = None
+    rehearse: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateStep:
+    """The check after an attempt. `of` names the step that it certifies; a held verdict is good for `fresh_for_s`."""
+
+    id: str
+    of: str
+    checks: tuple[Check, ...]
+    fresh_for_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseStep:
+    """Where every run ends: summary, and the offer of a harness note."""
+
+    id: str
+
+
+Step = ReceiveStep | ScriptStep | GateStep | CloseStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalate:
+    """Who is asked when a run halts (a Slack mention of the configuration), and when to remind."""
+
+    to: str
+    after_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runbook:
+    """A whole runbook. `alertnames`/`severities` say which alerts start it; empty `severities` means any."""
+
+    name: str
+    title: str
+    owner: str
+    alertnames: tuple[str, ...]
+    severities: tuple[str, ...]
+    deadline_s: int
+    inputs: tuple[InputRule, ...]
+    targets: Mapping[str, Target]
+    escalate: Escalate
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A runbook as a run keeps it: the YAML text, and every file of its folder by relative path.
+
+    `digest` is `engine.domain.digest.snapshot_digest(source, files)`.
+    """
+
+    runbook: Runbook
+    source: str
+    files: Mapping[str, bytes]
+    digest: str

@@ -1,0 +1,124 @@
+"""Configuration: `SIGNALBOX_*` environment variables, read once, frozen. Unknown names are errors, not surprises.
+
+Any name may be given as NAME_FILE instead: the value is then read from that file (for secrets).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from engine.domain.directory import Address, Directory, Site
+from engine.domain.errors import BadInput
+
+PREFIX = "SIGNALBOX_"
+
+
+def _words(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class Settings(BaseModel):
+    """Everything that can be configured. `signalbox doctor` prints what is in force."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(Path(".signalbox"), description="state: database, artefacts, embedded OpenBao, logs")
+    database_url: str = Field("", description="default: SQLite in SIGNALBOX_HOME")
+    runbooks: Path = Field(Path("runbooks"), description="folder of runbooks")
+    images: Path = Field(Path(".signalbox/images"), description="guest images; QEMU's user must be able to read it")
+    sites: Path = Field(Path(".signalbox/sites.yaml"), description="the directory: names of hosts -> addresses, keys")
+    libvirt_uri: str = Field("", description="default: qemu:///system as root, qemu:///session otherwise")
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$")
+    public_url: str = Field("", description="where people reach the dashboard; default: http://LISTEN")
+    workers: int = Field(2, ge=1, le=64)
+    alertmanager_token: SecretStr | None = None
+    prometheus_url: str = ""
+    slack_bot_token: SecretStr | None = None
+    slack_signing_secret: SecretStr | None = None
+    slack_api_url: str = "https://slack.com/api/"
+    slack_feed_channel: str = Field("signalbox", description="channel that hears of every incident")
+    slack_invite: Words = Field((), description="user ids invited to every incident channel")
+    approvers: Words = Field((), description="user ids who may approve and decide")
+    vault_addr: str = Field("", description="an existing Vault or OpenBao; empty: embedded OpenBao")
+    vault_role_id: str = "op-bot"
+    vault_secret_id: SecretStr | None = None
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{(self.home / 'signalbox.db').absolute()}"
+
+    @property
+    def libvirt(self) -> str:
+        """The libvirt URI in force."""
+        return self.libvirt_uri or ("qemu:///system" if os.geteuid() == 0 else "qemu:///session")
+
+    @property
+    def url(self) -> str:
+        """Where people reach the dashboard."""
+        return self.public_url or f"http://{self.listen}"
+
+
+def _from_file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise BadInput(f"{name}: cannot read {path}: {error.strerror}", "fix the path or its permissions") from None
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; raises BadInput naming every wrong variable."""
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        if key.endswith("_file") and key not in Settings.model_fields:
+            key, text = key.removesuffix("_file"), _from_file(name, text)
+        values[key] = text
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise BadInput("configuration: " + "; ".join(lines), "see `signalbox settings` for every name") from None
+
+
+class _SiteFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ports: dict[int, str] = Field(default_factory=dict)
+    ssh_host_key: str | None = None
+    http_url: str | None = None
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return Address(host=host.strip("[]"), port=int(port))
+
+
+def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory:
+    """Read the directory of sites (YAML: name -> ports, ssh_host_key, http_url); raises BadInput."""
+    if not path.exists():
+        return Directory(sites={}, forbidden=forbidden)
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+        sites = {}
+        for name, value in raw.items():
+            site = _SiteFile.model_validate(value)
+            ports = {port: _address(text) for port, text in site.ports.items()}
+            sites[name] = Site(name=name, ports=ports, ssh_host_key=site.ssh_host_key, http_url=site.http_url)
+    except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
+        raise BadInput(f"{path}: {error}", "see docs in README, section on sites") from None
+    return Directory(sites=sites, forbidden=forbidden)
