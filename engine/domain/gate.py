@@ -103,6 +103,14 @@ class ExprCheck:
     type: str = "expr"
 
 
+VARIABLES: Mapping[str, frozenset[str]] = {
+    "command": frozenset({"out", "code"}),
+    "http": frozenset({"status", "ms", "body", "json"}),
+    "promql": frozenset({"result"}),
+    "expr": frozenset({"out"}),
+}
+""" What a condition of each type may name. Lint refuses other names; the kinds set exactly these. """
+
 Check = CommandCheck | HttpCheck | PromqlCheck | DigestCheck | ExprCheck
 INDEPENDENT = (CommandCheck, HttpCheck, PromqlCheck)
 """ Measured by something else than the step, with other credentials. """
@@ -145,8 +153,12 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a check may refer to. `claims` are steps' own outputs; `digests` are ours: a claim can never write there."""
+    """What a check may refer to. `claims` are steps' own outputs; `digests` are ours: a claim can never write there.
+
+    `hosts`: target of the runbook -> its host's name in the directory (the runbook says it, so a run can not).
+    """
 
     inputs: Mapping[str, str]
     claims: Mapping[str, Json]
     digests: Mapping[str, str]
+    hosts: Mapping[str, str] = field(default_factory=dict)
