@@ -1,0 +1,18 @@
+"""Gate kinds: one kind of check a file. Coordination knows them by the port `Measure`; wiring calls `kinds()`."""
+
+from __future__ import annotations
+
+from engine.domain.directory import Directory
+from engine.domain.ports import GateKinds
+from engine.gates import command, digest, expr, http, promql
+
+
+def kinds(directory: Directory, prometheus_url: str) -> GateKinds:
+    """Every kind by the name that a check's `type` gives; each measures once a call and never raises."""
+    return {
+        "command": command.measure,
+        "http": http.build(directory),
+        "promql": promql.build(prometheus_url),
+        "digest": digest.measure,
+        "expr": expr.measure,
+    }
