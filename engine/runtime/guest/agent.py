@@ -1,0 +1,576 @@
+#!/usr/bin/python3 -IS
+"""The agent of a step VM: PID 1, standard library only, one virtio-serial port, no network card.
+
+It does what the host's `engine.runtime.channel` asks and nothing by itself: set-up, files, one command, its output,
+the files it leaves, and TCP streams that programs of the VM open to names which the host declared. The host decides
+about every stream; this side only carries bytes. When the host goes away the VM ends, at once or with its command.
+
+Frame: type (1 byte), stream (4), length (4), payload; big-endian. Host streams are odd, guest streams even. Every
+stream has a window of WINDOW bytes for each direction, refilled by Kind.WINDOW.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import fcntl
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PORT = "signalbox.agent.0"
+HEADER = struct.Struct("!BII")
+WINDOW = 256 * 1024
+CHUNK = 32 * 1024
+PROXY_PORT = 3128
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UID = 1000
+
+
+class Kind(enum.IntEnum):
+    """Frame types, for both ends."""
+
+    HELLO = 1
+    SETUP = 2
+    PUT = 3
+    EXEC = 4
+    STDIN = 5
+    EOF = 6
+    STDOUT = 7
+    STDERR = 8
+    EXIT = 9
+    KILL = 10
+    COLLECT = 11
+    FILE = 12
+    DATA = 13
+    OK = 14
+    ERR = 15
+    OPEN = 16
+    OPENED = 17
+    WINDOW = 18
+    CLOSE = 19
+
+
+def find_port(name: str) -> str:
+    """The device of our virtio-serial port; it appears soon after the driver is loaded."""
+    base = Path("/sys/class/virtio-ports")
+    while True:
+        for device in base.iterdir():
+            with contextlib.suppress(OSError):
+                if (device / "name").read_text().strip() == name:
+                    return f"/dev/{device.name}"
+        time.sleep(0.005)
+
+
+class Line:
+    """The port. Writes wait for room until the host has left; after that they vanish, so that nobody hangs on them."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._lock = threading.Lock()
+        self.alone = False
+
+    def send(self, kind: Kind, stream: int, payload: bytes | dict[str, Any] = b"") -> None:
+        if isinstance(payload, dict):
+            payload = json.dumps(payload).encode()
+        rest = memoryview(HEADER.pack(kind, stream, len(payload)) + payload)
+        with self._lock:
+            while rest and not self.alone:
+                try:
+                    rest = rest[os.write(self._fd, rest[:CHUNK]) :]
+                except BlockingIOError:
+                    select.select([], [self._fd], [], 0.05)
+                except OSError:
+                    self.alone = True
+
+    def read(self, count: int) -> bytes:
+        """Exactly `count` bytes; raises EOFError when the host has left."""
+        out = bytearray()
+        while len(out) < count:
+            try:
+                piece = os.read(self._fd, count - len(out))
+            except BlockingIOError:
+                select.select([self._fd], [], [])
+                continue
+            except ConnectionError:
+                piece = b""
+            if not piece:
+                raise EOFError
+            out += piece
+        return bytes(out)
+
+
+class Stream:
+    """Bytes in both directions under credit: what came from the host waits in a queue, what goes there needs credit."""
+
+    def __init__(self, line: Line, number: int) -> None:
+        self.line, self.number = line, number
+        self.opened = threading.Event()
+        self.refusal: str | None = None
+        self._changed = threading.Condition()
+        self._queue: list[bytes] = []
+        self._eof = False
+        self._credit = WINDOW
+        self._dead = False
+
+    def feed(self, data: bytes) -> None:
+        with self._changed:
+            self._queue.append(data)
+            self._changed.notify_all()
+
+    def feed_eof(self) -> None:
+        with self._changed:
+            self._eof = True
+            self._changed.notify_all()
+
+    def kill(self) -> None:
+        with self._changed:
+            self._dead = self._eof = True
+            self._changed.notify_all()
+        self.opened.set()
+
+    def grant(self, count: int) -> None:
+        with self._changed:
+            self._credit += count
+            self._changed.notify_all()
+
+    def get(self) -> bytes:
+        """The next bytes from the host, b"" at their end."""
+        with self._changed:
+            while not self._queue and not self._eof:
+                self._changed.wait()
+            if not self._queue:
+                return b""
+            data = self._queue.pop(0)
+        self.line.send(Kind.WINDOW, self.number, struct.pack("!I", len(data)))
+        return data
+
+    def push(self, kind: Kind, data: bytes) -> None:
+        """Send, waiting for credit. Once the host has left, the bytes are dropped."""
+        rest = memoryview(data)
+        while rest:
+            with self._changed:
+                while self._credit <= 0 and not self._dead:
+                    self._changed.wait()
+                if self._dead:
+                    return
+                count = min(self._credit, len(rest), CHUNK)
+                self._credit -= count
+            self.line.send(kind, self.number, bytes(rest[:count]))
+            rest = rest[count:]
+
+
+class Machine:
+    """What only a real VM can do. Tests that run this agent as a plain process put something harmless here."""
+
+    def ready(self) -> None:
+        """Bring up the loopback interface (SIOCSIFFLAGS, up | loopback | running)."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x8 | 0x40))
+
+    def set_up(self, seed: bytes, now: float, boot_id: str, hostname: str) -> None:
+        """Entropy (RNDADDENTROPY, then RNDRESEEDCRNG), the clock, an identity of our own."""
+        with Path("/dev/urandom").open("rb+", buffering=0) as random:
+            fcntl.ioctl(random, 0x40085203, struct.pack("ii", len(seed) * 8, len(seed)) + seed)
+            fcntl.ioctl(random, 0x5207)
+        time.clock_settime(time.CLOCK_REALTIME, now)
+        Path("/run/signalbox/boot_id").write_text(boot_id + "\n")
+        bind = 4096
+        ctypes.CDLL(None).mount(b"/run/signalbox/boot_id", b"/proc/sys/kernel/random/boot_id", None, bind, None)
+        socket.sethostname(hostname)
+
+    def name(self, address: str, host: str) -> None:
+        """Make `host` mean this loopback address; an address that is its own name is added to `lo`."""
+        if address != host:
+            with Path("/etc/hosts").open("a") as hosts:
+                hosts.write(f"{address} {host}\n")
+        elif not address.startswith("127."):
+            bits = "/128" if ":" in address else "/32"
+            subprocess.run(["/sbin/ip", "addr", "add", address + bits, "dev", "lo"], check=True)
+
+    def user(self) -> dict[str, Any]:
+        """Whom a command runs as, in the words of subprocess.Popen."""
+        return {"user": UID, "group": UID, "extra_groups": []}
+
+    def own(self, fd: int) -> None:
+        os.fchown(fd, UID, UID)
+
+    def own_folder(self, path: Path) -> None:
+        os.chown(path, UID, UID)
+
+    def end_stragglers(self, group: int) -> None:
+        """Whatever the command left running: nothing may write while its files are collected."""
+        if os.getpid() == 1:  # -1 means everything but ourselves; never outside a VM
+            os.kill(-1, signal.SIGKILL)
+        else:
+            os.killpg(group, signal.SIGKILL)
+
+    def power_off(self) -> None:
+        Path("/proc/sysrq-trigger").write_text("o")
+
+
+class Agent:
+    """Answers the host's frames, one thread for reading, more for whatever takes time."""
+
+    def __init__(self, line: Line, machine: Machine) -> None:
+        self._line, self._machine = line, machine
+        self._streams: dict[int, Stream] = {}
+        self._commands: dict[int, int] = {}  # stream -> pid
+        self._next = 2
+        self._lock = threading.Lock()
+        self._env: dict[str, str] = {}
+        self._dies_alone = True
+        self._exits: dict[int, int] = {}
+        self._exited = threading.Condition()
+        self._answers: dict[int, Callable[[int, bytes], None]] = {
+            Kind.SETUP: self._set_up,
+            Kind.PUT: self._put,
+            Kind.EXEC: self._exec,
+            Kind.STDIN: self._data,
+            Kind.DATA: self._data,
+            Kind.EOF: self._eof,
+            Kind.KILL: self._kill,
+            Kind.COLLECT: self._collect,
+            Kind.OPENED: self._opened,
+            Kind.WINDOW: self._window,
+            Kind.CLOSE: self._close,
+        }
+
+    def serve(self) -> None:
+        """Until the host leaves. Then: end with it, or let a running command finish first."""
+        self._machine.ready()
+        threading.Thread(target=self._reap, daemon=True).start()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        self._line.send(Kind.HELLO, 0, {"version": 1, "uptime": uptime})
+        try:
+            while True:
+                kind, number, length = HEADER.unpack(self._line.read(HEADER.size))
+                self._answer(kind, number, self._line.read(length))
+        except EOFError:
+            self._alone()
+
+    def _answer(self, kind: int, number: int, payload: bytes) -> None:
+        try:
+            self._answers[kind](number, payload)
+        except Exception as error:  # noqa: BLE001 - a bad request must not end PID 1; the host hears of it
+            self._line.send(Kind.ERR, number, {"error": f"{type(error).__name__}: {error}"})
+
+    def _alone(self) -> None:
+        self._line.alone = True
+        for stream in list(self._streams.values()):
+            stream.kill()
+        if not self._dies_alone:
+            with self._exited:
+                self._exited.wait_for(lambda: not self._commands)
+        self._machine.power_off()
+
+    def _thread(self, target: Callable[..., None], *args: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        thread.start()
+        return thread
+
+    # -- set-up
+
+    def _set_up(self, number: int, payload: bytes) -> None:
+        request = json.loads(payload)
+        self._machine.set_up(bytes.fromhex(request["seed"]), request["time"], request["boot_id"], request["hostname"])
+        self._env = request["env"]
+        self._dies_alone = request["dies_alone"]
+        # A VM that everybody forgot ends by itself.
+        timer = threading.Timer(request["lifetime_s"], self._machine.power_off)
+        timer.daemon = True
+        timer.start()
+        if os.getpid() == 1:
+            Path("/etc/hosts").write_text("127.0.0.1 localhost\n")
+        for entry in request["egress"]:
+            self._machine.name(entry["address"], entry["host"])
+            self._listen(entry["address"], entry["port"], self._forward(entry["host"], entry["port"]))
+        if request["proxy"]:
+            self._listen("127.0.0.1", PROXY_PORT, self._proxy)
+        self._line.send(Kind.OK, number)
+
+    def _listen(self, address: str, port: int, serve: Callable[[socket.socket], None]) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        server = socket.create_server((address, port), family=family, backlog=64)
+
+        def accept() -> None:
+            while True:
+                client, _ = server.accept()
+                self._thread(serve, client)
+
+        self._thread(accept)
+
+    # -- files, always on tmpfs
+
+    def _put(self, number: int, payload: bytes) -> None:
+        (size,) = struct.unpack_from("!I", payload)
+        meta, data = json.loads(payload[4 : 4 + size]), payload[4 + size :]
+        path = Path(meta["path"])
+        self._folder(path.parent)
+        how = os.O_APPEND if meta["append"] else os.O_CREAT | os.O_EXCL
+        fd = os.open(path, os.O_WRONLY | how, 0o600)
+        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            self._machine.own(fd)
+            file.write(data)
+            file.flush()
+            if meta["last"]:
+                os.fchmod(fd, meta["mode"])
+        answer = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()} if meta["last"] else {}
+        self._line.send(Kind.OK, number, answer)
+
+    def _folder(self, path: Path) -> None:
+        if not path.is_dir():
+            self._folder(path.parent)
+            path.mkdir(0o755)
+            self._machine.own_folder(path)
+
+    def _collect(self, number: int, payload: bytes) -> None:
+        request = json.loads(payload)
+        self._streams[number] = stream = Stream(self._line, number)
+        self._thread(self._send_folder, stream, Path(request["path"]), request["max_files"], request["max_bytes"])
+
+    def _send_folder(self, stream: Stream, base: Path, max_files: int, max_bytes: int) -> None:
+        try:
+            files = bytes_sent = 0
+            for folder, _, names in os.walk(base):
+                for name in sorted(names):
+                    path = Path(folder, name)
+                    if not stat.S_ISREG(path.lstat().st_mode):
+                        continue
+                    content = path.read_bytes() if path.stat().st_size <= max_bytes else b"-" * (max_bytes + 1)
+                    files, bytes_sent = files + 1, bytes_sent + len(content)
+                    if files > max_files or bytes_sent > max_bytes:
+                        raise ValueError(f"more than {max_files} files or {max_bytes} bytes in {base}")
+                    self._line.send(Kind.FILE, stream.number, {"path": str(path.relative_to(base))})
+                    stream.push(Kind.DATA, content)
+            self._line.send(Kind.OK, stream.number)
+        except (OSError, ValueError) as error:
+            self._line.send(Kind.ERR, stream.number, {"error": str(error)})
+        finally:
+            self._streams.pop(stream.number, None)
+
+    # -- the command
+
+    def _exec(self, number: int, payload: bytes) -> None:
+        request = json.loads(payload)
+        env = {"PATH": PATH, "HOME": "/step", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+        for folder in request["folders"]:
+            self._folder(Path(folder))
+        pipe = subprocess.PIPE
+        try:
+            with self._exited:  # the reaper must not see the pid before it is noted
+                process = subprocess.Popen(
+                    request["argv"],
+                    cwd=request["cwd"],
+                    env=env | self._env | request["env"],
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=pipe,
+                    start_new_session=True,
+                    bufsize=0,
+                    **self._machine.user(),
+                )
+                self._commands[number] = process.pid
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._line.send(Kind.EXIT, number, {"error": str(error)})
+            return
+        self._streams[number] = stream = Stream(self._line, number)
+        if self._line.alone:
+            stream.kill()
+        pumps = [
+            self._thread(self._pump, stream, pipe_end, kind)
+            for pipe_end, kind in ((process.stdout, Kind.STDOUT), (process.stderr, Kind.STDERR))
+        ]
+        self._thread(self._feed, stream, process.stdin)
+        self._thread(self._finish, stream, process, pumps)
+
+    def _pump(self, stream: Stream, pipe: Any, kind: Kind) -> None:
+        while data := os.read(pipe.fileno(), CHUNK):
+            stream.push(kind, data)
+
+    def _feed(self, stream: Stream, pipe: Any) -> None:
+        with contextlib.suppress(OSError):
+            while data := stream.get():
+                pipe.write(data)
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+    def _finish(self, stream: Stream, process: subprocess.Popen[bytes], pumps: list[threading.Thread]) -> None:
+        with self._exited:
+            self._exited.wait_for(lambda: process.pid in self._exits)
+            process.returncode = self._exits.pop(process.pid)
+        with contextlib.suppress(OSError):
+            self._machine.end_stragglers(process.pid)  # also: nobody holds the pipes open any more
+        for pump in pumps:
+            pump.join()
+        status = process.returncode
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        self._streams.pop(stream.number, None)
+        self._line.send(Kind.EXIT, stream.number, {"code": code, "signal": number})
+        with self._exited:
+            del self._commands[stream.number]
+            self._exited.notify_all()
+
+    def _reap(self) -> None:
+        """PID 1 collects every orphan; only the exit status of a command is kept."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, 0)
+            except ChildProcessError:
+                time.sleep(0.01)
+                continue
+            with self._exited:
+                if pid in self._commands.values():
+                    self._exits[pid] = status
+                    self._exited.notify_all()
+
+    def _kill(self, number: int, payload: bytes) -> None:
+        if number in self._commands:
+            os.killpg(self._commands[number], json.loads(payload)["signal"])
+
+    # -- streams
+
+    def _data(self, number: int, payload: bytes) -> None:
+        if number in self._streams:
+            self._streams[number].feed(payload)
+
+    def _eof(self, number: int, _: bytes) -> None:
+        if number in self._streams:
+            self._streams[number].feed_eof()
+
+    def _close(self, number: int, _: bytes) -> None:
+        if number in self._streams:
+            self._streams[number].kill()
+
+    def _window(self, number: int, payload: bytes) -> None:
+        if number in self._streams:
+            self._streams[number].grant(struct.unpack("!I", payload)[0])
+
+    def _opened(self, number: int, payload: bytes) -> None:
+        if number in self._streams:
+            self._streams[number].refusal = json.loads(payload)["error"]
+            self._streams[number].opened.set()
+
+    # -- egress: the host decides, this side carries
+
+    def _forward(self, host: str, port: int) -> Callable[[socket.socket], None]:
+        def serve(client: socket.socket) -> None:
+            with client:
+                stream = self._open(host, port)
+                if stream.refusal is None:
+                    self._carry(client, stream, b"")
+                else:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                    self._forget(stream)
+
+        return serve
+
+    def _proxy(self, client: socket.socket) -> None:
+        """An HTTP proxy on loopback, for programs that honour http_proxy: CONNECT, and plain http:// requests."""
+        with client, contextlib.suppress(OSError):
+            client.settimeout(30)
+            try:
+                host, port, greeting, first = self._proxy_request(client)
+            except ValueError:
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            client.settimeout(None)
+            stream = self._open(host, port)
+            if stream.refusal is not None:
+                reason = " ".join(stream.refusal.split())[:200].encode("ascii", "replace")
+                client.sendall(
+                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\nX-Denied: "
+                    + reason
+                    + b"\r\n\r\n"
+                )
+                self._forget(stream)
+                return
+            client.sendall(greeting)
+            self._carry(client, stream, first)
+
+    @staticmethod
+    def _proxy_request(client: socket.socket) -> tuple[str, int, bytes, bytes]:
+        """(host, port, what the client hears when it is open, first bytes upstream); ValueError for anything else."""
+        buffer = b""
+        while b"\r\n\r\n" not in buffer:
+            piece = client.recv(4096)
+            buffer += piece
+            if not piece or len(buffer) > 65536:
+                raise ValueError("no complete request")
+        head, _, rest = buffer.partition(b"\r\n\r\n")
+        line, *headers = head.split(b"\r\n")
+        method, target, version = line.decode("latin1").split(" ")
+        if method == "CONNECT":
+            host, _, port = target.rpartition(":")
+            return host.strip("[]"), int(port), b"HTTP/1.1 200 OK\r\n\r\n", rest
+        if not target.startswith("http://"):
+            raise ValueError("neither CONNECT nor http://")
+        authority, _, path = target.removeprefix("http://").partition("/")
+        host, _, port = authority.partition(":")
+        kept = [h for h in headers if not h.lower().startswith((b"proxy-connection:", b"connection:"))]
+        start = f"{method} /{path} {version}".encode("latin1")
+        return host, int(port or 80), b"", b"\r\n".join([start, *kept, b"Connection: close"]) + b"\r\n\r\n" + rest
+
+    def _open(self, host: str, port: int) -> Stream:
+        with self._lock:
+            number, self._next = self._next, self._next + 2
+            self._streams[number] = stream = Stream(self._line, number)
+        stream.refusal = "no answer"
+        self._line.send(Kind.OPEN, number, {"host": host, "port": port})
+        stream.opened.wait(60)
+        return stream
+
+    def _forget(self, stream: Stream) -> None:
+        self._line.send(Kind.CLOSE, stream.number)
+        self._streams.pop(stream.number, None)
+
+    def _carry(self, client: socket.socket, stream: Stream, first: bytes) -> None:
+        def up() -> None:
+            with contextlib.suppress(OSError):
+                stream.push(Kind.DATA, first)
+                while data := client.recv(CHUNK):
+                    stream.push(Kind.DATA, data)
+            self._line.send(Kind.EOF, stream.number)
+
+        pump = self._thread(up)
+        try:
+            while data := stream.get():
+                client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            pump.join()
+        except OSError:
+            client.close()
+        finally:
+            stream.kill()
+            self._forget(stream)
+
+
+def main() -> None:
+    """PID 1 of the VM. Whatever happens, the VM ends."""
+    machine = Machine()
+    try:
+        Agent(Line(os.open(find_port(PORT), os.O_RDWR)), machine).serve()
+    except BaseException:  # noqa: BLE001 - the last rim: PID 1 must not return
+        traceback.print_exc()
+    finally:
+        machine.power_off()
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()
