@@ -239,5 +239,6 @@ def _alert(source: str, message: _Message, alert: _AlertIn) -> Alert:
         starts_at=alert.starts_at or START_UNKNOWN,
         ends_at=alert.ends_at if status is AlertStatus.RESOLVED else None,
         group_key=message.group or f"fingerprint:{alert.fingerprint}",
-        link=untrusted.link([alert.generator_url or "", *(annotations.get(name, "") for name in _LINKS)]),
+        # as they came: a cleaned or cut address leads elsewhere
+        link=untrusted.link([alert.generator_url or "", *(alert.annotations.get(name, "") for name in _LINKS)]),
     )
