@@ -1,0 +1,136 @@
+"""Approvals: a person's yes to exactly one order, asked for, answered, voided, consumed once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from engine.coordination import machine
+from engine.coordination.orders import Plan, World
+from engine.domain.errors import Conflict
+from engine.domain.incident import Person, Topic
+from engine.domain.states import ApprovalState, RunEvent
+from engine.store import incidents, models, outbox, runs
+from engine.store.ids import new_id, new_token
+from engine.store.session import Session
+
+PREVIEW_BYTES = 2500
+
+
+def _row(run: models.Run, plan: Plan, now: datetime, expires_s: int, preview: str) -> models.Approval:
+    return models.Approval(
+        id=new_id(),
+        run_id=run.id,
+        leg=plan.leg.id,
+        state=ApprovalState.PENDING,
+        token=new_token(),
+        content_digest=plan.content_digest,
+        order_digest=plan.order_digest,
+        lines=dict(plan.lines),
+        preview=preview,
+        requested_at=now,
+        expires_at=now + timedelta(seconds=expires_s),
+    )
+
+
+def request(session: Session, run: models.Run, plan: Plan, artefact: bytes | None, now: datetime) -> models.Run:
+    """Ask for a yes to this order, and wait for it."""
+    expires_s = plan.step.approval.expires_s if plan.step.approval else 0
+    row = _row(run, plan, now, expires_s, preview(artefact))
+    runs.add_approval(session, row)
+    waiting = machine.move(
+        session,
+        run,
+        RunEvent.APPROVAL_REQUESTED,
+        now,
+        text=f"{plan.leg.id} asks for a yes to order {plan.order_digest[7:19]}.",
+        waits_for=f"approval of {plan.leg.id}",
+        detail={"approval": row.id, "order": plan.order_digest},
+    )
+    _tell(session, run.incident_number, row, "requested", now)
+    return waiting
+
+
+def by_decision(session: Session, run: models.Run, plan: Plan, person: Person, now: datetime) -> None:
+    """A decision to roll back is the approval of that rollback's order."""
+    row = _row(run, plan, now, 3600, "")
+    row.state = ApprovalState.APPROVED
+    row.decided_by, row.decided_name, row.decided_at = person.id, person.name, now
+    row.reason = "decided: roll back"
+    runs.add_approval(session, row)
+
+
+def void(session: Session, approval: models.Approval, why: str, now: datetime, *, number: int) -> None:
+    """What was shown is no longer what would be applied."""
+    runs.end_approval(session, approval, ApprovalState.VOIDED, source=approval.state, reason=why)
+    _tell(session, number, approval, "voided", now)
+
+
+def end(
+    session: Session,
+    approval: models.Approval,
+    state: ApprovalState,
+    now: datetime,
+    *,
+    number: int,
+    person: Person | None = None,
+    reason: str = "",
+) -> None:
+    """Answer (or expire) a pending approval; raises Conflict when somebody was faster."""
+    runs.end_approval(
+        session,
+        approval,
+        state,
+        source=ApprovalState.PENDING,
+        decided_by=person.id if person else None,
+        decided_name=person.name if person else None,
+        decided_at=now,
+        reason=reason[:2000],
+    )
+    _tell(session, number, approval, state.value, now)
+
+
+def mismatch(approval: models.Approval, run: models.Run, plan: Plan, world: World) -> str:
+    """Why this approval does not bind this order; empty when it does."""
+    if approval.leg != plan.leg.id:
+        return f"it was given for {approval.leg}"
+    if world.shelf_digest != run.runbook_digest:
+        return "the runbook on disk is not the one that this run started with"
+    if approval.content_digest != plan.content_digest:
+        return "what would be applied (artefact, script, arguments or image) is not what was shown"
+    if approval.order_digest != plan.order_digest:
+        return "the order (target, grants, inputs or evidence) is not the one that was shown"
+    return ""
+
+
+def must_be_pending(session: Session, token: str) -> models.Approval:
+    """The approval of a button; raises Conflict that says what became of it."""
+    approval = runs.approval_by_token(session, token)
+    if approval is None:
+        raise Conflict("this button is not known", "look at the incident's page")
+    if approval.state is not ApprovalState.PENDING:
+        who = f" by {approval.decided_name or approval.decided_by}" if approval.decided_by else ""
+        raise Conflict(f"already {approval.state.value}{who}")
+    return approval
+
+
+def preview(artefact: bytes | None) -> str:
+    """A beginning of the artefact that a person can read: printable text only."""
+    if artefact is None:
+        return ""
+    text = artefact.decode("utf-8", "replace").replace("\x00", "")
+    return "".join(char for char in text if char == "\n" or char.isprintable())[:PREVIEW_BYTES]
+
+
+def _tell(session: Session, number: int, approval: models.Approval, what: str, now: datetime) -> None:
+    key = f"approval:{approval.id}:{what}"
+    outbox.tell(session, Topic.APPROVAL, number, approval.id, key, outbox.ASKS_A_PERSON, now)
+    if what in {"voided", "expired"}:
+        incidents.append_event(
+            session,
+            number=number,
+            run_id=approval.run_id,
+            at=now,
+            kind=f"approval_of_{approval.leg}_{what}",
+            actor=machine.MACHINE,
+            text=f"The approval of {approval.leg} is {what}: {approval.reason}",
+        )

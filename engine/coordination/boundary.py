@@ -1,0 +1,321 @@
+"""The boundary between two legs: one transaction that decides what a run does next.
+
+Called by `engine.orchestration.driver`. `next_work` moves a queued run until it has work (an attempt to make, a gate to
+measure), waits, halts or ends. Every demand of design.md §5 on the start of a change is checked here, together, in the
+transaction that starts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from engine.coordination import approvals, machine, orders
+from engine.coordination.closing import close_if_over
+from engine.coordination.escalation import halt
+from engine.coordination.orders import Plan, World
+from engine.domain.errors import SignalboxError
+from engine.domain.gate import Facts, Json
+from engine.domain.incident import Topic
+from engine.domain.journey import Journey, Leg, LegKind, Role
+from engine.domain.runbook import ScriptStep, Snapshot
+from engine.domain.states import ApprovalState, AttemptState, RunEvent, RunState, Verdict
+from engine.store import incidents, models, outbox, runs
+from engine.store.ids import new_id
+from engine.store.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptWork:
+    """An attempt that is started in the database and must now be made."""
+
+    attempt_id: str
+    run_id: str
+    plan: Plan
+    artefact: bytes | None
+    claims: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateWork:
+    """A gate that must now be measured."""
+
+    run_id: str
+    leg: Leg
+    facts: Facts
+
+
+Work = AttemptWork | GateWork
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one pass over a queued run needs."""
+
+    session: Session
+    run: models.Run
+    snapshot: Snapshot
+    journey: Journey
+    world: World
+    worker: str
+    now: datetime
+
+    def halt(self, event: RunEvent, why: str, remedy: str = "") -> None:
+        self.run = halt(
+            self.session,
+            self.run,
+            event,
+            self.now,
+            journey=self.journey,
+            runbook=self.snapshot.runbook,
+            why=why,
+            remedy=remedy,
+        )
+
+    def pass_leg(self, text: str) -> None:
+        following = self.journey.after(self.run.leg).id
+        self.run = machine.move(self.session, self.run, RunEvent.LEG_PASSED, self.now, text=text, leg=following)
+
+
+def next_work(
+    session: Session,
+    run: models.Run,
+    snapshot: Snapshot,
+    journey: Journey,
+    world: World,
+    worker: str,
+    now: datetime,
+) -> Work | None:
+    """Move a queued run on; returns work to be done outside the transaction, or None when the run waits or ended."""
+    step = _Step(session, run, snapshot, journey, world, worker, now)
+    while step.run.state is RunState.QUEUED:
+        if now > step.run.deadline_at:
+            step.halt(
+                RunEvent.DEADLINE_PASSED, "The run took longer than its runbook allows.", "Retry gives it more time."
+            )
+            return None
+        leg = journey.leg(step.run.leg)
+        match leg.kind:
+            case LegKind.RECEIVE:
+                if not _receive(step):
+                    return None
+            case LegKind.GATE:
+                return _start_gate(step, leg)
+            case LegKind.ATTEMPT:
+                work = _start_attempt(step, leg)
+                if work is not None:
+                    return work
+            case LegKind.CLOSE | LegKind.ROLLED_BACK:
+                _end(step, leg)
+    return None
+
+
+def _receive(step: _Step) -> bool:
+    """Take every target that the runbook writes or measures; another run that holds one of them goes first."""
+    holder = runs.take_locks(step.session, step.run.id, tuple(step.snapshot.runbook.targets), step.now)
+    if holder is not None:
+        other = runs.get(step.session, holder)
+        text = f"incident {other.incident_number}, which holds a target that this run needs"
+        if runs.say_waits_for(step.session, step.run, text):
+            machine.refresh(step.session, step.run.incident_number, step.now)
+        return False
+    step.pass_leg("The alert is in, its inputs are within bounds, the targets are held.")
+    return True
+
+
+def _start_gate(step: _Step, leg: Leg) -> GateWork:
+    facts = gate_facts(step.session, step.run, step.snapshot, step.journey, step.world)
+    step.run = machine.move(step.session, step.run, RunEvent.JUDGING_STARTED, step.now, text=f"Measuring {leg.id}.")
+    return GateWork(run_id=step.run.id, leg=leg, facts=facts)
+
+
+def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
+    """Start the attempt of this leg, or move the run to where it must go first."""
+    try:
+        plan = orders.work_out(step.session, step.run, step.snapshot, step.journey, leg, step.world)
+        artefact = runs.artefact(step.session, plan.uses_digest) if plan.uses_digest else None
+    except SignalboxError as error:
+        _void_or_refuse(step, str(error), error.remedy)
+        return None
+    if orders.changes(leg) and not _may_change(step, plan, artefact):
+        return None
+    attempt = runs.add_attempt(
+        step.session,
+        models.Attempt(
+            id=new_id(),
+            run_id=step.run.id,
+            leg=leg.id,
+            step=leg.step.id,
+            target=plan.target.name if plan.target else None,
+            changes=orders.changes(leg),
+            idempotent=plan.step.idempotent,
+            state=AttemptState.STARTED,
+            worker=step.worker,
+            started_at=step.now,
+            content_digest=plan.content_digest,
+            order_digest=plan.order_digest,
+            uses_digest=plan.uses_digest,
+        ),
+    )
+    where = f" on {plan.target.name}" if plan.target else ""
+    step.run = machine.move(
+        step.session,
+        step.run,
+        RunEvent.ATTEMPT_STARTED,
+        step.now,
+        text=f"{leg.id} started{where}.",
+        detail={"attempt": attempt.id, "content": plan.content_digest, "order": plan.order_digest},
+    )
+    outbox.tell(
+        step.session,
+        Topic.LEG_REPORTED,
+        step.run.incident_number,
+        attempt.id,
+        f"attempt:{attempt.id}:started",
+        outbox.REPORTS,
+        step.now,
+    )
+    return AttemptWork(
+        attempt_id=attempt.id,
+        run_id=step.run.id,
+        plan=plan,
+        artefact=artefact,
+        claims=claims(step.session, step.run.id),
+    )
+
+
+def _void_or_refuse(step: _Step, why: str, remedy: str) -> None:
+    """The order cannot be worked out any more: a given approval is void, and the run halts."""
+    approval = runs.live_approval(step.session, step.run.id)
+    if approval is None:
+        step.halt(RunEvent.START_REFUSED, why, remedy)
+        return
+    approvals.void(step.session, approval, why, step.now, number=step.run.incident_number)
+    step.halt(RunEvent.APPROVAL_VOIDED, f"The approval is void: {why}", remedy)
+
+
+def _may_change(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
+    """All that a change demands, together; False when the run was moved elsewhere instead."""
+    return (
+        _gate_before_is_good(step, plan)
+        and _source_still_fires(step)
+        and _was_tested(step, plan)
+        and _is_approved(step, plan, artefact)
+    )
+
+
+def _gate_before_is_good(step: _Step, plan: Plan) -> bool:
+    if plan.leg.role is Role.ROLLBACK and step.journey.rollback_of(plan.step.id):
+        return True  # entered by a person's decision, bound by its own approval; measured by the gate that follows
+    gate = step.journey.gate_before(plan.leg.id)
+    if gate is None:
+        step.halt(
+            RunEvent.START_REFUSED, f"{plan.leg.id} changes a target and has no gate before it.", "Mend the runbook."
+        )
+        return False
+    verdict = runs.last_verdict(step.session, step.run.id, gate.id)
+    if verdict is None or verdict.verdict is not Verdict.HELD:
+        step.halt(
+            RunEvent.START_REFUSED, f"The gate {gate.id} before {plan.leg.id} did not hold.", "Retry measures it."
+        )
+        return False
+    if step.now - verdict.ended_at > timedelta(seconds=gate.fresh_for_s):
+        step.run = machine.move(
+            step.session,
+            step.run,
+            RunEvent.GATE_STALE,
+            step.now,
+            text=f"{gate.id} held too long ago; measuring it again.",
+            leg=gate.id,
+        )
+        return False
+    return True
+
+
+def _source_still_fires(step: _Step) -> bool:
+    """A resolve from the source stops the run before its next change, unless a person decided after it to go on."""
+    resolved = incidents.resolved_at(step.session, step.run.incident_number)
+    if resolved is None:
+        return True
+    decided = [row.decided_at for row in runs.escalations(step.session, step.run.id) if row.decided_at is not None]
+    if decided and max(decided) > resolved:
+        return True
+    step.halt(
+        RunEvent.SOURCE_RESOLVED,
+        "The source says that the alert is over, so nothing more is changed.",
+        "Abandon if it is well. Retry goes on regardless.",
+    )
+    return False
+
+
+def _was_tested(step: _Step, plan: Plan) -> bool:
+    """What goes to a protected target went to an unprotected one before, with the same content digest, and finished."""
+    if plan.target is None or not plan.target.protected:
+        return True
+    for attempt in runs.attempts(step.session, step.run.id):
+        target = step.snapshot.runbook.targets.get(attempt.target or "")
+        tested = attempt.changes and attempt.state is AttemptState.FINISHED and target is not None
+        if tested and target is not None and not target.protected and attempt.content_digest == plan.content_digest:
+            return True
+    _void_or_refuse(
+        step,
+        "What would be applied is not what was tested: the content digest differs from the one on staging.",
+        "Retry tests it anew; find out what changed (image, runbook, artefact).",
+    )
+    return False
+
+
+def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
+    """A yes to exactly this order, consumed here; asked for when there is none."""
+    undo = plan.leg.role is Role.ROLLBACK and step.journey.rollback_of(plan.step.id) is not None
+    if plan.step.approval is None and not undo:
+        return True
+    if plan.leg.role is Role.REHEARSAL:
+        return True
+    approval = runs.live_approval(step.session, step.run.id)
+    if approval is None:
+        if undo:
+            step.halt(RunEvent.START_REFUSED, "A rollback runs only on a person's decision.", "Decide: roll back.")
+            return False
+        step.run = approvals.request(step.session, step.run, plan, artefact, step.now)
+        return False
+    mismatch = approvals.mismatch(approval, step.run, plan, step.world)
+    if mismatch:
+        approvals.void(step.session, approval, mismatch, step.now, number=step.run.incident_number)
+        step.halt(RunEvent.APPROVAL_VOIDED, f"The approval is void: {mismatch}", "Retry measures and asks anew.")
+        return False
+    runs.end_approval(step.session, approval, ApprovalState.CONSUMED, source=ApprovalState.APPROVED)
+    return True
+
+
+def _end(step: _Step, leg: Leg) -> None:
+    if leg.kind is LegKind.ROLLED_BACK:
+        text = "The change was undone, and the gate after it held."
+        step.run = machine.move(step.session, step.run, RunEvent.ROLLED_BACK, step.now, text=text)
+        return
+    step.run = machine.move(step.session, step.run, RunEvent.COMPLETED, step.now, text="Every gate held.")
+    close_if_over(step.session, step.run.incident_number, step.now)
+
+
+def claims(session: Session, run_id: str) -> Mapping[str, Json]:
+    """What the steps said themselves, newest word of each."""
+    rows = runs.attempts(session, run_id)
+    return {row.step: row.output for row in rows if row.state is AttemptState.FINISHED and row.output is not None}
+
+
+def gate_facts(session: Session, run: models.Run, snapshot: Snapshot, journey: Journey, world: World) -> Facts:
+    """What the checks of a gate may refer to. The digest of a step that did not run yet is that of its plan."""
+    digests: dict[str, str] = {}
+    for other in journey.line:
+        if other.kind is LegKind.ATTEMPT and other.role is Role.FORWARD and isinstance(other.step, ScriptStep):
+            try:
+                plan = orders.work_out(session, run, snapshot, journey, other, world)
+            except SignalboxError:
+                continue  # not to be worked out yet: a check that refers to it finds no digest, and does not hold
+            digests[other.step.id] = plan.content_digest
+    for attempt in runs.attempts(session, run.id):
+        if attempt.state is AttemptState.FINISHED and journey.leg(attempt.leg).role is not Role.ROLLBACK:
+            digests[attempt.step] = attempt.content_digest
+    hosts = {name: target.host for name, target in snapshot.runbook.targets.items()}
+    return Facts(inputs=dict(run.inputs), claims=claims(session, run.id), digests=digests, hosts=hosts)

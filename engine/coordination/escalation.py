@@ -1,0 +1,71 @@
+"""Halting: the run stops, and a person is asked, with the choices that are open to them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from engine.coordination import machine
+from engine.domain.incident import Topic
+from engine.domain.journey import Journey, Role
+from engine.domain.runbook import Runbook
+from engine.domain.states import Decision, RunEvent
+from engine.store import models, outbox, runs
+from engine.store.ids import new_id, new_token
+from engine.store.session import Session
+
+
+def halt(
+    session: Session,
+    run: models.Run,
+    event: RunEvent,
+    now: datetime,
+    *,
+    journey: Journey,
+    runbook: Runbook,
+    why: str,
+    remedy: str = "",
+    actor: str = machine.MACHINE,
+) -> models.Run:
+    """Take a move that ends in `halted`, and ask a person."""
+    halted = machine.move(session, run, event, now, actor=actor, text=why, waits_for="a person's decision")
+    row = models.Escalation(
+        id=new_id(),
+        run_id=run.id,
+        leg=run.leg,
+        why=why[:3000],
+        remedy=remedy[:1000],
+        mention=runbook.escalate.to,
+        options=[decision.value for decision in options(session, halted, journey)],
+        token=new_token(),
+        raised_at=now,
+    )
+    runs.add_escalation(session, row)
+    outbox.tell(
+        session,
+        Topic.ESCALATION,
+        run.incident_number,
+        row.id,
+        f"escalation:{row.id}:raised",
+        outbox.ASKS_A_PERSON,
+        now,
+    )
+    return halted
+
+
+def options(session: Session, run: models.Run, journey: Journey) -> tuple[Decision, ...]:
+    """What a person may decide here. Rolling back is open once a step with a rollback was started for real."""
+    choices = [Decision.RETRY]
+    if rollback_leg(session, run, journey) is not None:
+        choices.append(Decision.ROLL_BACK)
+    return (*choices, Decision.TAKE_OVER, Decision.ABANDON)
+
+
+def rollback_leg(session: Session, run: models.Run, journey: Journey) -> str | None:
+    """The rollback line of the newest change that has one and was not undone yet; None when there is none."""
+    if journey.leg(run.leg).role is Role.ROLLBACK and journey.rollback_of(journey.leg(run.leg).step.id):
+        return None
+    for attempt in reversed(runs.attempts(session, run.id)):
+        leg = journey.rollback_of(attempt.step)
+        if attempt.changes and leg is not None:
+            return leg.id
+    return None

@@ -1,0 +1,173 @@
+"""Judging a gate: every check sampled with real waiting, and one verdict from what they found.
+
+No transaction and no state here: `engine.orchestration.driver` calls `judge` between two boundaries, `record` writes
+what came of it inside the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+
+from engine.coordination import machine
+from engine.coordination.escalation import halt
+from engine.domain import digest
+from engine.domain.gate import (
+    INDEPENDENT,
+    Check,
+    CheckResult,
+    Facts,
+    GateResult,
+    Sample,
+    Sampling,
+)
+from engine.domain.incident import Topic
+from engine.domain.journey import Journey, Leg
+from engine.domain.ports import Clock, GateKinds, Probe
+from engine.domain.runbook import Snapshot
+from engine.domain.states import EVENT_OF_VERDICT, RunEvent, RunState, Verdict
+from engine.store import incidents, models, outbox, runs
+from engine.store.ids import new_id
+from engine.store.session import Session
+
+WORST_FIRST = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE)
+
+
+def judge(
+    leg: Leg, facts: Facts, kinds: GateKinds, probe: Probe, clock: Clock, stopped: Callable[[], bool]
+) -> GateResult:
+    """Measure every check of a gate. A check that raises is an error; a stopped run is inconclusive. Only held opens."""
+    begun = clock.now()
+    results = tuple(_check(check, facts, kinds, probe, clock, stopped) for check in leg.checks)
+    verdict, why = combine(results)
+    return GateResult(verdict=verdict, why=why, checks=results, begun_at=begun, ended_at=clock.now())
+
+
+def combine(results: tuple[CheckResult, ...]) -> tuple[Verdict, str]:
+    """All checks must hold, and one of them must be independent of the step; otherwise the worst verdict counts."""
+    for verdict in WORST_FIRST:
+        found = [result for result in results if result.verdict is verdict]
+        if found:
+            return verdict, "; ".join(f"{result.check_id}: {result.why}" for result in found)[:1000]
+    if not any(result.independent for result in results):
+        return Verdict.ERROR, "no independent check measured anything: a step would certify itself"
+    return Verdict.HELD, f"all {len(results)} checks held"
+
+
+def definition(check: Check) -> str:
+    """The digest of a check as it is written: what was measured can be told from what is in the file today."""
+    return digest.of_value(asdict(check))
+
+
+def _check(
+    check: Check, facts: Facts, kinds: GateKinds, probe: Probe, clock: Clock, stopped: Callable[[], bool]
+) -> CheckResult:
+    sampling = getattr(check, "sampling", Sampling())
+    samples: list[Sample] = []
+    for number in range(sampling.count):
+        if number:
+            clock.sleep(sampling.every_s)
+        if stopped():
+            samples.append(Sample(verdict=Verdict.INCONCLUSIVE, why="the run was stopped while measuring"))
+            break
+        samples.append(_measure(check, facts, kinds, probe))
+        if samples[-1].verdict is not Verdict.HELD:
+            break
+    last = samples[-1]
+    held = len(samples) == sampling.count and all(sample.verdict is Verdict.HELD for sample in samples)
+    return CheckResult(
+        check_id=check.id,
+        type=check.type,
+        definition=definition(check),
+        verdict=Verdict.HELD if held else last.verdict,
+        why=last.why,
+        samples=tuple(samples),
+        independent=isinstance(check, INDEPENDENT),
+    )
+
+
+def _measure(check: Check, facts: Facts, kinds: GateKinds, probe: Probe) -> Sample:
+    try:
+        return kinds[check.type](check, facts, probe)
+    except Exception as error:  # noqa: BLE001  # the rim of a measurement: whatever breaks in it must not open the gate
+        return Sample(verdict=Verdict.ERROR, why=f"{type(error).__name__}: {error}"[:500])
+
+
+def record(
+    session: Session,
+    run: models.Run,
+    leg: Leg,
+    result: GateResult,
+    snapshot: Snapshot,
+    journey: Journey,
+    now: datetime,
+) -> None:
+    """Write what a gate found and move the run; a run that moved on meanwhile keeps it as evidence only."""
+    row = models.GateVerdict(
+        id=new_id(),
+        run_id=run.id,
+        leg=leg.id,
+        of=leg.of or "",
+        verdict=result.verdict,
+        why=result.why,
+        checks=[_check_row(check) for check in result.checks],
+        begun_at=result.begun_at,
+        ended_at=result.ended_at,
+    )
+    runs.add_verdict(session, row)
+    outbox.tell(
+        session,
+        Topic.GATE_REPORTED,
+        run.incident_number,
+        row.id,
+        f"verdict:{row.id}",
+        outbox.REPORTS,
+        now,
+    )
+    if run.state is not RunState.JUDGING or run.leg != leg.id:
+        incidents.append_event(
+            session,
+            number=run.incident_number,
+            run_id=run.id,
+            at=now,
+            kind="late_verdict_kept",
+            actor=machine.MACHINE,
+            text=f"{leg.id} was measured ({result.verdict}) after the run had moved on: evidence only.",
+        )
+        return
+    event = EVENT_OF_VERDICT[result.verdict]
+    if event is RunEvent.GATE_HELD:
+        following = journey.after(leg.id).id
+        machine.move(
+            session,
+            run,
+            event,
+            now,
+            text=f"{leg.id} held: {result.why}.",
+            leg=following,
+            detail={"verdict": row.id},
+        )
+        return
+    halt(
+        session,
+        run,
+        event,
+        now,
+        journey=journey,
+        runbook=snapshot.runbook,
+        why=f"The gate {leg.id} did not hold ({result.verdict}): {result.why}",
+        remedy="Retry measures again." if event is not RunEvent.GATE_FAILED else "Retry tries the step again.",
+    )
+
+
+def _check_row(check: CheckResult) -> dict[str, object]:
+    return {
+        "check_id": check.check_id,
+        "type": check.type,
+        "definition": check.definition,
+        "verdict": check.verdict.value,
+        "why": check.why,
+        "independent": check.independent,
+        "samples": [{"verdict": s.verdict.value, "why": s.why, "seen": s.seen} for s in check.samples],
+    }

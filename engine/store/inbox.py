@@ -1,0 +1,42 @@
+"""The inbox: authenticated bodies, kept before anything is done with them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from engine.domain.alert import Delivery
+from engine.store.models import Inbox
+
+
+def keep(session: Session, delivery: Delivery, now: datetime) -> bool:
+    """Keep a body; False when this delivery is there already."""
+    known = sa.select(Inbox.id).where(Inbox.source == delivery.source, Inbox.key == delivery.key)
+    if session.scalar(known) is not None:
+        return False
+    session.add(Inbox(source=delivery.source, key=delivery.key, body=delivery.body, received_at=now))
+    session.flush()
+    return True
+
+
+def oldest_pending(session: Session) -> Inbox | None:
+    """The next body to work on, in order of arrival."""
+    query = sa.select(Inbox).where(Inbox.state == "pending").order_by(Inbox.id).limit(1)
+    return session.scalar(query.with_for_update(skip_locked=True))
+
+
+def done(row: Inbox) -> None:
+    """The body's alerts are in the database."""
+    row.state = "done"
+
+
+def reject(row: Inbox, reason: str) -> None:
+    """The body was authenticated and makes no sense; it stays, with its reason."""
+    row.state, row.reason = "rejected", reason[:2000]
+
+
+def rejected(session: Session) -> int:
+    """How many bodies wait for a person to look at them."""
+    return session.scalar(sa.select(sa.func.count()).where(Inbox.state == "rejected")) or 0

@@ -1,0 +1,141 @@
+"""The outbox: what people are to be told, enqueued in the transaction that records the fact. And Slack's references."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from engine.domain.incident import MessageRef, OutboxItem, Topic
+from engine.store import models
+
+ASKS_A_PERSON = 10
+REPORTS = 50
+PROGRESS = 90
+COALESCED = frozenset({Topic.CARD, Topic.FEED})
+""" Rendered from what is true when they are sent: one waiting row is enough. """
+
+
+def tell(session: Session, topic: Topic, number: int, subject: str, key: str, priority: int, now: datetime) -> None:
+    """Enqueue one thing to tell; the same key is enqueued once, a waiting card or feed line serves for all."""
+    table = models.Outbox
+    same = sa.select(table.id).where(table.key == key)
+    if topic in COALESCED:
+        same = sa.select(table.id).where(
+            table.topic == topic, table.incident_number == number, table.state == "pending"
+        )
+    if session.scalar(same.limit(1)) is not None:
+        return
+    lane = f"incident:{number}" if topic not in COALESCED else f"{topic.value}:{number}"
+    session.add(
+        table(
+            key=key,
+            lane=lane,
+            topic=topic,
+            incident_number=number,
+            subject=subject,
+            priority=priority,
+            not_before=now,
+            created_at=now,
+        )
+    )
+    session.flush()
+
+
+def due(session: Session, now: datetime, limit: int) -> tuple[OutboxItem, ...]:
+    """Mark and return the oldest unfinished row of each lane that may leave now, most urgent first."""
+    table = models.Outbox
+    unfinished = table.state.in_(["pending", "sending"])
+    heads = sa.select(sa.func.min(table.id)).where(unfinished).group_by(table.lane)
+    query = (
+        sa.select(table)
+        .where(table.id.in_(heads), table.state == "pending", table.not_before <= now)
+        .order_by(table.priority, table.id)
+        .limit(limit)
+    )
+    items = []
+    for row in session.scalars(query):
+        items.append(
+            OutboxItem(
+                id=row.id,
+                key=row.key,
+                lane=row.lane,
+                topic=row.topic,
+                incident_id=str(row.incident_number),
+                subject=row.subject,
+                attempts=row.attempts,
+                ambiguous=row.ambiguous,
+                created_at=row.created_at,
+            )
+        )
+        row.state, row.attempts = "sending", row.attempts + 1
+    session.flush()
+    return tuple(items)
+
+
+def sent(session: Session, item: OutboxItem) -> None:
+    """The row was carried out."""
+    _update(session, item, state="sent", error="")
+
+
+def later(session: Session, item: OutboxItem, reason: str, at: datetime, *, ambiguous: bool, counted: bool) -> None:
+    """Try the row again at a time."""
+    attempts = models.Outbox.attempts if counted else models.Outbox.attempts - 1
+    _update(session, item, state="pending", error=reason[:500], not_before=at, ambiguous=ambiguous, attempts=attempts)
+
+
+def dead(session: Session, item: OutboxItem, reason: str) -> None:
+    """Give up on the row; it stays to be seen."""
+    _update(session, item, state="dead", error=reason[:500])
+
+
+def _update(session: Session, item: OutboxItem, **values: object) -> None:
+    session.execute(sa.update(models.Outbox).where(models.Outbox.id == item.id).values(**values))
+
+
+def recover(session: Session) -> None:
+    """What was being sent when the process died may have been carried out: ambiguous."""
+    session.execute(
+        sa.update(models.Outbox).where(models.Outbox.state == "sending").values(state="pending", ambiguous=True)
+    )
+
+
+def counts(session: Session) -> dict[str, int]:
+    """Rows by state."""
+    query = sa.select(models.Outbox.state, sa.func.count()).group_by(models.Outbox.state)
+    return dict(session.execute(query).tuples())
+
+
+def oldest_waiting(session: Session) -> datetime | None:
+    """When the oldest row that has not left was written."""
+    return session.scalar(sa.select(sa.func.min(models.Outbox.created_at)).where(models.Outbox.state == "pending"))
+
+
+def ref(session: Session, key: str) -> MessageRef | None:
+    """Where a message lives."""
+    row = session.get(models.MessageReference, key)
+    return MessageRef(channel=row.channel, ts=row.ts) if row else None
+
+
+def keep_ref(session: Session, key: str, reference: MessageRef) -> None:
+    """Remember where a message lives."""
+    session.merge(models.MessageReference(key=key, channel=reference.channel, ts=reference.ts))
+
+
+def channel_key(session: Session, channel: str) -> str | None:
+    """The key of the channel reference with this Slack channel id."""
+    query = sa.select(models.MessageReference.key).where(
+        models.MessageReference.channel == channel, models.MessageReference.key.like("channel:%")
+    )
+    return session.scalar(query)
+
+
+def first_time(session: Session, key: str, now: datetime) -> bool:
+    """Record what Slack sent; False when it was there already. Old records go after a day."""
+    if session.get(models.Seen, key) is not None:
+        return False
+    session.execute(sa.delete(models.Seen).where(models.Seen.at < now - timedelta(days=1)))
+    session.add(models.Seen(key=key, at=now))
+    session.flush()
+    return True
