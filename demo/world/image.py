@@ -1,0 +1,22 @@
+"""The guest image `target`: Debian with sshd and the service `checkout`. Built by `make demo` and the world's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.runtime import image
+
+_GUEST = Path(__file__).parent / "guest"
+
+TARGET = image.ImageSpec(
+    name="target",
+    packages=("coreutils", "findutils", "openssh-server", "procps", "python3", "util-linux"),
+    modules=(*image.MODULES, "virtio_net", "ext4"),
+    init=_GUEST / "init.sh",
+    initrd_files={f"world.{name}": _GUEST / name for name in ("boot.sh", "checkout.py", "sshd_config")},
+)
+
+
+def build(images: Path, progress: image.Progress) -> Path:
+    """Make IMAGES/target what it should be; returns the folder. Nothing is done when it is that already."""
+    return image.build(TARGET, images, progress=progress)
