@@ -7,6 +7,7 @@ Which checks are independent is decided by their type and target, never by an au
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -110,6 +111,10 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "expr": frozenset({"out"}),
 }
 """ What a condition of each type may name. Lint refuses other names; the kinds set exactly these. """
+
+LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|existsOne|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+MAX_LOOPS = 2
+""" CEL has no budget of steps, so loops over untrusted values are counted before. """
 
 Check = CommandCheck | HttpCheck | PromqlCheck | DigestCheck | ExprCheck
 INDEPENDENT = (CommandCheck, HttpCheck, PromqlCheck)

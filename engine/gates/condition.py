@@ -6,24 +6,20 @@ https://github.com/google/cel-spec/blob/master/doc/langdef.md
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import cel
 
-from engine.domain.gate import Json, Sample
+from engine.domain.gate import LOOP, MAX_LOOPS, Json, Sample
 from engine.domain.states import Verdict
 from engine.gates.evidence import brief
 
 MAX_EXPRESSION = 500
-MAX_LOOPS = 2
 MAX_ITEMS = 1000
 MAX_NODES = 10_000
 MAX_DEPTH = 20
 MAX_CHARACTERS = 256 * 1024
 MAX_INTEGER = 2**63 - 1
-
-_LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|existsOne|map|filter)\s*\(")
 
 
 def judge(expression: str, variables: Mapping[str, Json], seen: Json) -> Sample:
@@ -42,7 +38,7 @@ def evaluate(expression: str, variables: Mapping[str, Json]) -> bool:
     """The condition's answer; raises ValueError with one line for a person when it has none."""
     if len(expression) > MAX_EXPRESSION:
         raise ValueError(f"a condition has at most {MAX_EXPRESSION} characters")
-    if len(_LOOP.findall(expression)) > MAX_LOOPS:
+    if len(LOOP.findall(expression)) > MAX_LOOPS:
         raise ValueError(f"a condition has at most {MAX_LOOPS} of all, exists, map, filter")
     _bound(variables)
     try:
