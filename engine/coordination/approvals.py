@@ -13,8 +13,6 @@ from engine.store import incidents, models, outbox, runs
 from engine.store.ids import new_id, new_token
 from engine.store.session import Session
 
-PREVIEW_BYTES = 2500
-
 
 def _row(run: models.Run, plan: Plan, now: datetime, expires_s: int, preview: str) -> models.Approval:
     return models.Approval(
@@ -32,10 +30,10 @@ def _row(run: models.Run, plan: Plan, now: datetime, expires_s: int, preview: st
     )
 
 
-def request(session: Session, run: models.Run, plan: Plan, artefact: bytes | None, now: datetime) -> models.Run:
+def request(session: Session, run: models.Run, plan: Plan, preview: str, now: datetime) -> models.Run:
     """Ask for a yes to this order, and wait for it."""
     expires_s = plan.step.approval.expires_s if plan.step.approval else 0
-    row = _row(run, plan, now, expires_s, preview(artefact))
+    row = _row(run, plan, now, expires_s, preview)
     runs.add_approval(session, row)
     waiting = machine.move(
         session,
@@ -111,14 +109,6 @@ def must_be_pending(session: Session, token: str) -> models.Approval:
         who = f" by {approval.decided_name or approval.decided_by}" if approval.decided_by else ""
         raise Conflict(f"already {approval.state.value}{who}")
     return approval
-
-
-def preview(artefact: bytes | None) -> str:
-    """A beginning of the artefact that a person can read: printable text only."""
-    if artefact is None:
-        return ""
-    text = artefact.decode("utf-8", "replace").replace("\x00", "")
-    return "".join(char for char in text if char == "\n" or char.isprintable())[:PREVIEW_BYTES]
 
 
 def _tell(session: Session, number: int, approval: models.Approval, what: str, now: datetime) -> None:

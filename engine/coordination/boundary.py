@@ -34,6 +34,7 @@ class AttemptWork:
     run_id: str
     plan: Plan
     artefact: bytes | None
+    inputs: Mapping[str, str]
     claims: Mapping[str, Json]
 
 
@@ -181,6 +182,7 @@ def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
         run_id=step.run.id,
         plan=plan,
         artefact=artefact,
+        inputs=dict(step.run.inputs),
         claims=claims(step.session, step.run.id),
     )
 
@@ -278,7 +280,9 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
         if undo:
             step.halt(RunEvent.START_REFUSED, "A rollback runs only on a person's decision.", "Decide: roll back.")
             return False
-        step.run = approvals.request(step.session, step.run, plan, artefact, step.now)
+        step.run = approvals.request(
+            step.session, step.run, plan, step.world.preview(artefact) if artefact else "", step.now
+        )
         return False
     mismatch = approvals.mismatch(approval, step.run, plan, step.world)
     if mismatch:

@@ -37,7 +37,7 @@ WORST_FIRST = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE)
 def judge(
     leg: Leg, facts: Facts, kinds: GateKinds, probe: Probe, clock: Clock, stopped: Callable[[], bool]
 ) -> GateResult:
-    """Measure every check of a gate. A check that raises is an error; a stopped run is inconclusive. Only held opens."""
+    """Measure every check of a gate. One that raises is an error; a stopped run is inconclusive. Only held opens."""
     begun = clock.now()
     results = tuple(_check(check, facts, kinds, probe, clock, stopped) for check in leg.checks)
     verdict, why = combine(results)

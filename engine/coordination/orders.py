@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from engine.domain import digest, template
@@ -29,6 +29,7 @@ class World:
     image_errors: Mapping[str, str]
     shelf_digest: str | None
     runner_version: str
+    preview: Callable[[bytes], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

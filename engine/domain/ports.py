@@ -190,6 +190,9 @@ class Hypervisor(Protocol):
     def image_digest(self, image: str) -> str:
         """Hash the image's files as they are on disk now; raises BadInput with the command that builds it."""
 
+    def reachable(self) -> None:
+        """Return quickly when a VM could be asked for now; raises Unavailable with a remedy."""
+
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
 
@@ -197,15 +200,15 @@ class Hypervisor(Protocol):
 class SecretJournal(Protocol):
     """Where every act with a secret is recorded, each in its own committed transaction, before or right after it."""
 
-    def minting(self, *, attempt_id: str, policy: str, paths: Collection[str]) -> None: ...
+    def minting(self, *, run_id: str, attempt_id: str, policy: str, paths: Collection[str]) -> None: ...
 
-    def minted(self, *, attempt_id: str, kind: str, accessor: str) -> None: ...
+    def minted(self, *, run_id: str, attempt_id: str, kind: str, accessor: str) -> None: ...
 
-    def read(self, *, attempt_id: str, name: str, path: str, request_id: str) -> None: ...
+    def read(self, *, run_id: str, attempt_id: str, name: str, path: str, request_id: str) -> None: ...
 
-    def revoked(self, *, attempt_id: str, accessor: str) -> None: ...
+    def revoked(self, *, accessor: str) -> None: ...
 
-    def revoke_failed(self, *, attempt_id: str, accessor: str, reason: str) -> None: ...
+    def revoke_failed(self, *, accessor: str, reason: str) -> None: ...
 
 
 class OpenGrant(Protocol):
@@ -233,6 +236,9 @@ class Secrets(Protocol):
 
     def recover(self, accessors: Collection[str]) -> None:
         """After a crash: revoke these accessors and prove them dead."""
+
+    def reachable(self) -> None:
+        """Return quickly when secrets could be had now; raises Unavailable with a remedy."""
 
 
 # -- gates ------------------------------------------------------------------------------------------------------------
@@ -269,7 +275,10 @@ GateKinds = Mapping[str, Measure]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Everything an attempt is made of. Arguments are already filled in; `artefact` is the canonical tar or None."""
+    """Everything an attempt is made of. Arguments are already filled in; `artefact` is the canonical tar or None.
+
+    `claims`: what earlier steps printed, by step id. The script runner puts it into /step/claims.json.
+    """
 
     attempt_id: str
     run_id: str
@@ -277,6 +286,7 @@ class Order:
     snapshot: Snapshot
     args: tuple[str, ...]
     inputs: Mapping[str, str]
+    claims: Mapping[str, Json]
     target: Target | None
     site: Site | None
     reaches: tuple[Reach, ...]
@@ -302,6 +312,9 @@ class Runner(Protocol):
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
         """Hostile until parsed: a bad output, a wrong schema, a wicked archive is a Conclusion that is not ok."""
+
+    def preview(self, artefact: bytes) -> str:
+        """The beginning of an artefact's files as plain text, for the person who approves it (at most 2,500 chars)."""
 
 
 class ProbeRunner(Protocol):

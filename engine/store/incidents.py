@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from engine.domain.alert import Alert as AlertValue
 from engine.domain.alert import AlertStatus, Severity
+from engine.domain.harness import NoteDraft
 from engine.domain.states import DECIDED_BY_A_PERSON, EVENT_OF_VERDICT, IncidentState, Move
 from engine.store import models
 from engine.store.ids import new_token
@@ -135,29 +136,39 @@ def append_event(
     return row
 
 
-def add_note(
-    session: Session,
-    *,
-    number: int,
-    by: str,
-    by_name: str,
-    at: datetime,
-    steps: Mapping[str, str],
-    what: str,
-    change: str,
-    rule: str,
-    patch: str,
-) -> models.Note:
-    """A harness note; never changed afterwards."""
+def alert_values(session: Session, number: int) -> tuple[AlertValue, ...]:
+    """The incident's alerts as values, oldest first."""
+    return tuple(
+        AlertValue(
+            source=row.source,
+            fingerprint=row.fingerprint,
+            name=row.name,
+            status=row.status,
+            severity=row.severity,
+            title=row.title,
+            labels=row.labels,
+            annotations=row.annotations,
+            starts_at=row.starts_at,
+            ends_at=row.ends_at,
+            group_key=row.group_key,
+            link=row.link,
+        )
+        for row in alerts(session, number)
+    )
+
+
+def add_note(session: Session, *, number: int, draft: NoteDraft, patch: str) -> models.Note:
+    """A harness note; never changed afterwards. Raises (IntegrityError) when another note took its id meanwhile."""
     row = models.Note(
+        id=draft.id,
         incident_number=number,
-        by=by,
-        by_name=by_name,
-        at=at,
-        steps=dict(steps),
-        what=what,
-        change=change,
-        rule=rule,
+        by=draft.by.id,
+        by_name=draft.by.name,
+        at=draft.at,
+        steps=dict(draft.steps),
+        what=draft.what,
+        change=draft.change,
+        rule=draft.rule,
         patch=patch,
     )
     session.add(row)
@@ -166,7 +177,7 @@ def add_note(
 
 
 def next_note_id(session: Session) -> int:
-    """The id that the next note will most likely have: names its rule and its test."""
+    """The id of the next note: names its rule and its test."""
     return (session.scalar(sa.select(sa.func.max(models.Note.id))) or 0) + 1
 
 

@@ -43,7 +43,8 @@ def open_engine(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -68,9 +69,22 @@ class Database:
         Raises Conflict when an invariant of the database refused it (somebody was faster), Unavailable when the
         database did not answer.
         """
+        with self._session(reads=False) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that only reads: on SQLite it does not queue behind writers."""
+        with self._session(reads=True) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def _session(self, *, reads: bool) -> Iterator[Session]:
         session = self._sessions()
         try:
             with session, session.begin():
+                if reads:
+                    session.connection(execution_options={"reads": True})
                 yield session
             for run_id in session.info.pop("wake", ()):
                 self.on_wake(run_id)

@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from engine.domain.states import RunState
 from engine.store import models
 
 
@@ -16,16 +17,22 @@ def minted(session: Session, *, accessor: str, run_id: str, attempt_id: str, kin
     session.flush()
 
 
-def revoked(session: Session, accessor: str, now: datetime) -> None:
-    """A token was proved dead."""
-    update = sa.update(models.VaultToken).where(models.VaultToken.accessor == accessor)
-    session.execute(update.values(revoked_at=now, failure=""))
+def revoked(session: Session, accessor: str, now: datetime) -> str | None:
+    """A token was proved dead; returns the id of its run, None when that was known (or the token is not)."""
+    row = session.get(models.VaultToken, accessor)
+    if row is None or row.revoked_at is not None:
+        return None
+    row.revoked_at, row.failure = now, ""
+    return row.run_id
 
 
-def failed(session: Session, accessor: str, reason: str) -> None:
-    """A token could not be proved dead."""
-    update = sa.update(models.VaultToken).where(models.VaultToken.accessor == accessor)
-    session.execute(update.values(failure=reason[:500]))
+def failed(session: Session, accessor: str, reason: str) -> str | None:
+    """A token could not be proved dead; returns the id of its run, None when that is no news."""
+    row = session.get(models.VaultToken, accessor)
+    if row is None or row.failure:
+        return None
+    row.failure = reason[:500]
+    return row.run_id
 
 
 def undead(session: Session) -> tuple[str, ...]:
@@ -34,8 +41,12 @@ def undead(session: Session) -> tuple[str, ...]:
     return tuple(session.scalars(query.order_by(models.VaultToken.kind != "run", models.VaultToken.minted_at)))
 
 
-def undead_count(session: Session, run_id: str) -> int:
-    """How many tokens of this run are not proved dead."""
-    table = models.VaultToken
-    query = sa.select(sa.func.count()).where(table.run_id == run_id, table.revoked_at.is_(None))
-    return session.scalar(query) or 0
+def undead_at_rest(session: Session) -> tuple[str, ...]:
+    """Undead accessors of runs that do not move now, run tokens first."""
+    moving = [RunState.QUEUED, RunState.RUNNING, RunState.JUDGING]
+    query = (
+        sa.select(models.VaultToken.accessor)
+        .join(models.Run, models.Run.id == models.VaultToken.run_id)
+        .where(models.VaultToken.revoked_at.is_(None), models.Run.state.not_in(moving))
+    )
+    return tuple(session.scalars(query.order_by(models.VaultToken.kind != "run", models.VaultToken.minted_at)))

@@ -1,0 +1,218 @@
+"""Making an attempt and measuring a gate: what happens between two boundaries, outside any transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import structlog
+
+from engine.coordination import judging, orders
+from engine.coordination.boundary import AttemptWork, GateWork
+from engine.coordination.results import Ended
+from engine.domain.errors import SignalboxError
+from engine.domain.gate import GateResult
+from engine.domain.ports import Ending, OpenGrant, Order, Probe, ProbeAnswer, TaskResult
+from engine.domain.runbook import Snapshot
+from engine.orchestration.adapters import Adapters
+from engine.store.ids import new_id
+
+log = structlog.get_logger()
+
+END_NOT_SEEN = frozenset({Ending.VM_LOST, Ending.CANCELLED, Ending.TIMED_OUT})
+""" The command had begun and nobody saw its own end: what a change did is unknown. """
+EXIT_OF_SSH_ITSELF = 255
+KEPT_CHARACTERS = 64_000
+
+
+@dataclass(slots=True)
+class Running:
+    """Which VMs work for which run right now, so that abandoning can destroy them."""
+
+    adapters: Adapters
+    _tasks: dict[str, str] = field(default_factory=dict)
+    _stopped: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, run_id: str, task_id: str) -> bool:
+        """A VM is about to work for this run; False when the run was stopped meanwhile."""
+        with self._lock:
+            self._tasks[run_id] = task_id
+            return run_id not in self._stopped
+
+    def end(self, run_id: str) -> None:
+        """It is gone."""
+        with self._lock:
+            self._tasks.pop(run_id, None)
+
+    def is_stopped(self, run_id: str) -> bool:
+        """Whether this run was stopped from outside."""
+        with self._lock:
+            return run_id in self._stopped
+
+    def stop(self, run_id: str) -> None:
+        """Destroy whatever VM works for this run, and let none begin any more."""
+        with self._lock:
+            self._stopped.add(run_id)
+            task_id = self._tasks.get(run_id)
+        if task_id is not None:
+            self.adapters.hypervisor.destroy(task_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performer:
+    """Does the work of one run, with the adapters, for a snapshot of its runbook."""
+
+    adapters: Adapters
+    running: Running
+    snapshot: Snapshot
+
+    def attempt(self, work: AttemptWork) -> Ended:
+        """Make an attempt in its own VM, with secrets of its own that are dead when this returns.
+
+        Never raises for what goes wrong with it: it comes back as Ended. A secret that cannot be proved dead makes it
+        not ok.
+        """
+        step = work.plan.step
+        try:
+            grant = self.adapters.secrets.open(
+                runbook=self.snapshot.runbook.name,
+                run_id=work.run_id,
+                leg=work.plan.leg.id,
+                attempt_id=work.attempt_id,
+                refs=step.grant.secrets,
+                timeout_s=step.timeout_s,
+            )
+        except SignalboxError as error:
+            return _not_begun(work, error)
+        try:
+            ended = self._in_a_vm(work, grant)
+        except SignalboxError as error:
+            ended = _not_begun(work, error)
+        finally:
+            failure = _close(grant)
+        return dataclasses.replace(ended, ok=False, reason=f"{failure}; {ended.reason}") if failure else ended
+
+    def _in_a_vm(self, work: AttemptWork, grant: OpenGrant) -> Ended:
+        plan = work.plan
+        order = Order(
+            attempt_id=work.attempt_id,
+            run_id=work.run_id,
+            leg=plan.leg,
+            snapshot=self.snapshot,
+            args=plan.args,
+            inputs=work.inputs,
+            claims=work.claims,
+            target=plan.target,
+            site=plan.site,
+            reaches=plan.reaches,
+            artefact=work.artefact,
+        )
+        task = self.adapters.runner.task(order, grant.values)
+        if not self.running.begin(work.run_id, task.id):
+            return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason="the run was stopped")
+        try:
+            result = self.adapters.hypervisor.run(task, grant.redactor, _logger(work))
+        finally:
+            self.running.end(work.run_id)
+        return self._concluded(work, order, result, grant)
+
+    def _concluded(self, work: AttemptWork, order: Order, result: TaskResult, grant: OpenGrant) -> Ended:
+        conclusion = self.adapters.runner.conclude(order, result)
+        return Ended(
+            attempt_id=work.attempt_id,
+            ok=conclusion.ok,
+            unknown=result.ending in END_NOT_SEEN and not conclusion.ok,
+            reason=grant.redactor(conclusion.reason),
+            stdout=result.stdout[-KEPT_CHARACTERS:],
+            stderr=result.stderr[-KEPT_CHARACTERS:],
+            output=conclusion.output,
+            artefact=conclusion.artefact,
+            connections=tuple(asdict(connection) for connection in result.connections),
+        )
+
+    def gate(self, work: GateWork) -> GateResult:
+        """Measure a gate. Each command runs in a VM of its own, with the verifier's credentials."""
+        return judging.judge(
+            work.leg,
+            work.facts,
+            self.adapters.gate_kinds(self.adapters.directory()),
+            self._probe(work),
+            self.adapters.clock,
+            lambda: self.running.is_stopped(work.run_id),
+        )
+
+    def _probe(self, work: GateWork) -> Probe:
+        judging_id, numbers = new_id(), itertools.count(1)
+
+        def probe(target: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer:
+            try:
+                return self._ask(f"{judging_id}-{next(numbers)}", work, target, argv, timeout_s)
+            except SignalboxError as error:
+                return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason=str(error))
+
+        return probe
+
+    def _ask(
+        self, task_id: str, work: GateWork, target_name: str, argv: tuple[str, ...], timeout_s: float
+    ) -> ProbeAnswer:
+        target = self.snapshot.runbook.targets[target_name]
+        directory = self.adapters.directory()
+        values = {"target": {"name": target.name, "host": target.host, "port": str(target.port)}}
+        grant = self.adapters.secrets.open(
+            runbook=self.snapshot.runbook.name,
+            run_id=work.run_id,
+            leg=f"{target_name}:verifier",
+            attempt_id=task_id,
+            refs=target.verifier_grant.secrets,
+            timeout_s=timeout_s,
+        )
+        try:
+            task = self.adapters.probe_runner.task(
+                task_id=task_id,
+                run_id=work.run_id,
+                argv=argv,
+                timeout_s=timeout_s,
+                target=target,
+                site=directory.site(target.host),
+                reaches=orders.reaches(target.verifier_grant, directory, values),
+                secrets=grant.values,
+            )
+            if not self.running.begin(work.run_id, task_id):
+                return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason="the run was stopped")
+            result = self.adapters.hypervisor.run(task, grant.redactor, lambda _text: None)
+        finally:
+            self.running.end(work.run_id)
+            failure = _close(grant)
+        if failure:
+            return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason=failure)
+        return _answer(result)
+
+
+def _answer(result: TaskResult) -> ProbeAnswer:
+    """What a verifier's command gave. Anything but an exit of the command itself is no measurement."""
+    ran = result.ending is Ending.EXITED and result.code != EXIT_OF_SSH_ITSELF
+    reason = "" if ran else (result.reason or result.stderr.strip()[-300:] or "ssh could not reach the target")
+    return ProbeAnswer(ran=ran, code=result.code, stdout=result.stdout, stderr=result.stderr, reason=reason)
+
+
+def _close(grant: OpenGrant) -> str:
+    """Revoke; returns why a secret could not be proved dead, or nothing."""
+    try:
+        grant.close()
+    except SignalboxError as error:
+        return f"a secret could not be proved dead: {error}"
+    return ""
+
+
+def _not_begun(work: AttemptWork, error: SignalboxError) -> Ended:
+    reason = f"it never began: {error}" + (f" ({error.remedy})" if error.remedy else "")
+    return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason=reason)
+
+
+def _logger(work: AttemptWork) -> Callable[[str], None]:
+    bound = log.bind(run=work.run_id, leg=work.plan.leg.id, attempt=work.attempt_id)
+    return lambda text: bound.debug("output", text=text[:2000])
