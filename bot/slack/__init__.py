@@ -1,0 +1,1 @@
+"""Slack: buttons, commands and modals in; the outbox out. The only home of slack-bolt."""

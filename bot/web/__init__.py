@@ -1,0 +1,1 @@
+"""aiohttp: the alert receiver, the read-only dashboard, health and metrics."""

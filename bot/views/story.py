@@ -1,0 +1,305 @@
+"""What happened, in plain words: small questions to the read models that Slack views and pages both ask.
+
+Everything here returns raw text (unescaped): the templates escape it for where it goes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from engine.domain.gate import Json
+from engine.domain.incident import (
+    ApprovalView,
+    AttemptView,
+    CheckView,
+    EscalationView,
+    EventView,
+    IncidentSummary,
+    IncidentView,
+    LegView,
+    NoteView,
+    RunView,
+    VerdictView,
+)
+from engine.domain.states import FINAL, ApprovalState, AttemptState, IncidentState, RunState, Verdict
+
+STATE_WORDS = {
+    RunState.NEW: "about to start",
+    RunState.QUEUED: "about to go on",
+    RunState.RUNNING: "running",
+    RunState.JUDGING: "measuring",
+    RunState.AWAITING_APPROVAL: "waits for approval",
+    RunState.HALTED: "halted",
+    RunState.COMPLETED: "completed",
+    RunState.ROLLED_BACK: "rolled back",
+    RunState.TAKEN_OVER: "taken over",
+    RunState.ABANDONED: "abandoned",
+}
+VERDICT_WORDS = {
+    Verdict.HELD: "held",
+    Verdict.FAILED: "failed",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.ERROR: "could not be measured",
+}
+ATTEMPT_WORDS = {
+    AttemptState.STARTED: "is running",
+    AttemptState.FINISHED: "finished",
+    AttemptState.FAILED: "failed",
+    AttemptState.LOST: "was lost with its worker",
+    AttemptState.UNKNOWN: "ended with an unknown outcome",
+}
+APPROVAL_WORDS = {
+    ApprovalState.PENDING: "Approval needed",
+    ApprovalState.APPROVED: "Approved",
+    ApprovalState.CONSUMED: "Approved, and started",
+    ApprovalState.REJECTED: "Rejected",
+    ApprovalState.EXPIRED: "Expired: nobody answered in time",
+    ApprovalState.VOIDED: "Void: the order changed after it was shown",
+}
+DECISION_WORDS = {
+    "retry": "Retry",
+    "roll_back": "Roll back",
+    "take_over": "Take over",
+    "abandon": "Abandon",
+}
+ENDING_WORDS = {
+    RunState.COMPLETED: "Every gate held, the run is complete.",
+    RunState.ROLLED_BACK: "The change was undone, and the gate after the rollback held.",
+    RunState.TAKEN_OVER: "A person took over; automation has ended for this run.",
+    RunState.ABANDONED: "A person ended the run.",
+}
+NOTE_MARKS = ("followed", "drifted", "skipped")
+
+
+def current(incident: IncidentView) -> RunView | None:
+    """The incident's latest run."""
+    return max(incident.runs, key=lambda run: run.started_at, default=None)
+
+
+def leg(run: RunView, leg_id: str | None = None) -> LegView | None:
+    """A leg of the run: the one it stands at, unless another is named."""
+    wanted = run.leg if leg_id is None else leg_id
+    return next((leg for leg in run.legs if leg.id == wanted), None)
+
+
+def leg_name(run: RunView, leg_id: str | None = None) -> str:
+    """A leg's title, or its id when it has none."""
+    found = leg(run, leg_id)
+    return (found.title if found else "") or (run.leg if leg_id is None else leg_id)
+
+
+def open_question(run: RunView) -> ApprovalView | EscalationView | None:
+    """What a person is asked right now."""
+    asked: list[ApprovalView | EscalationView] = [a for a in run.approvals if a.state is ApprovalState.PENDING]
+    asked += [escalation for escalation in run.escalations if escalation.decided is None]
+    return asked[-1] if asked and run.state not in FINAL else None
+
+
+def _halted(run: RunView) -> str:
+    question = open_question(run)
+    why = question.why if isinstance(question, EscalationView) else "a person must decide"
+    return f"Halted at {leg_name(run)}: {why}"
+
+
+def now(incident: IncidentView) -> str:
+    """What is going on, in one sentence."""
+    run = current(incident)
+    if run is None:
+        closed = incident.state is IncidentState.CLOSED
+        return "Closed without a run." if closed else "Waits for a person to pick a runbook."
+    if run.state in FINAL:
+        took = f" It took {took_between(run.started_at, run.ended_at)}." if run.ended_at else ""
+        return ENDING_WORDS[run.state] + took
+    name = leg_name(run)
+    sentences = {
+        RunState.RUNNING: f"{name} runs in a VM of its own",
+        RunState.JUDGING: f"{name} is being measured",
+        RunState.AWAITING_APPROVAL: f"{name} waits for a person's yes",
+        RunState.HALTED: _halted(run),
+    }
+    return sentences.get(run.state, f"Next: {name}")
+
+
+def tested(run: RunView, approval: ApprovalView) -> VerdictView | None:
+    """The gate that held last before this approval was asked for."""
+    held = [v for v in run.verdicts if v.verdict is Verdict.HELD and v.ended_at <= approval.requested_at]
+    return max(held, key=lambda verdict: verdict.ended_at, default=None)
+
+
+def tally(verdict: VerdictView) -> str:
+    """How many checks of a gate held."""
+    held = sum(check.verdict is Verdict.HELD for check in verdict.checks)
+    return f"{held} of {len(verdict.checks)} checks held"
+
+
+def measured(check: CheckView) -> str:
+    """What a check saw last, compact."""
+    samples = check.samples
+    if isinstance(samples, list) and samples:
+        last = samples[-1]
+        seen = last.get("seen") if isinstance(last, dict) and "seen" in last else last
+    else:
+        seen = samples
+    return compact(seen)
+
+
+def compact(value: Json) -> str:
+    """A JSON value on one line; nothing for nothing."""
+    if value is None or value in ("", [], {}):
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def pretty(value: Json) -> str:
+    """A JSON value for reading."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteStep:
+    """A step that a harness note speaks of."""
+
+    id: str
+    title: str
+
+
+def note_steps(incident: IncidentView) -> tuple[NoteStep, ...]:
+    """The steps of the latest run, once each, in order (a rehearsed step has several legs)."""
+    run = current(incident)
+    steps: dict[str, NoteStep] = {}
+    for each in run.legs if run else ():
+        step_id = each.id.partition(":")[0]
+        title = each.title if ":" not in each.id else step_id
+        if step_id not in steps or ":" not in each.id:
+            steps[step_id] = NoteStep(step_id, title or step_id)
+    return tuple(steps.values())
+
+
+def took_between(start: datetime, end: datetime) -> str:
+    """How long something took: `42 s`, `3 min 5 s`, `2 h 4 min`."""
+    seconds = max(0, int((end - start).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def took(attempt: AttemptView) -> str:
+    """How long an attempt took; nothing while it runs."""
+    return took_between(attempt.started_at, attempt.ended_at) if attempt.ended_at else ""
+
+
+def tail(text: str, lines: int = 12) -> str:
+    """The last lines of an output."""
+    return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+def parts(lines: Sequence[str], size: int = 2700) -> list[list[str]]:
+    """At most two sections' worth of lines; the second takes all the rest (and is cut where it is shown)."""
+    length = 0
+    for position, line in enumerate(lines):
+        length += len(line) + 1
+        if length > size:
+            return [list(lines[:position]), list(lines[position:])]
+    return [list(lines)] if lines else []
+
+
+def state_words(state: RunState | None) -> str:
+    """A run's state for a person."""
+    return STATE_WORDS[state] if state else "no run"
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """A verdict for a person."""
+    return VERDICT_WORDS[verdict]
+
+
+def attempt_words(state: AttemptState) -> str:
+    """An attempt's state for a person."""
+    return ATTEMPT_WORDS[state]
+
+
+def ending_words(state: RunState) -> str:
+    """How a run ended, for a person."""
+    return ENDING_WORDS.get(state, f"The run is {STATE_WORDS[state]}.")
+
+
+def approval_words(state: ApprovalState) -> str:
+    """An approval's state for a person."""
+    return APPROVAL_WORDS[state]
+
+
+def decision_words(decision: str) -> str:
+    """A decision for a person."""
+    return DECISION_WORDS.get(decision, decision)
+
+
+def summary_words(summary: IncidentSummary) -> str:
+    """What one line of a list says after the title."""
+    if summary.waits_for and summary.state is IncidentState.OPEN:
+        return f"waits for {summary.waits_for}"
+    where = f" at {summary.leg}" if summary.leg and summary.run_state not in FINAL else ""
+    return state_words(summary.run_state) + where
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> object: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def _named(things: Iterable[N], subject: str) -> N:
+    for thing in things:
+        if str(thing.id) == subject:
+            return thing
+    raise LookupError(subject)
+
+
+def _in_runs(incident: IncidentView, subject: str, things: Callable[[RunView], Iterable[N]]) -> tuple[RunView, N]:
+    for run in incident.runs:
+        for thing in things(run):
+            if str(thing.id) == subject:
+                return run, thing
+    raise LookupError(subject)
+
+
+def attempt(incident: IncidentView, subject: str) -> tuple[RunView, AttemptView]:
+    """An attempt by id, with its run; raises LookupError."""
+    return _in_runs(incident, subject, lambda run: run.attempts)
+
+
+def verdict(incident: IncidentView, subject: str) -> tuple[RunView, VerdictView]:
+    """A gate's outcome by id, with its run; raises LookupError."""
+    return _in_runs(incident, subject, lambda run: run.verdicts)
+
+
+def approval(incident: IncidentView, subject: str) -> tuple[RunView, ApprovalView]:
+    """An approval by id, with its run; raises LookupError."""
+    return _in_runs(incident, subject, lambda run: run.approvals)
+
+
+def escalation(incident: IncidentView, subject: str) -> tuple[RunView, EscalationView]:
+    """An escalation by id, with its run; raises LookupError."""
+    return _in_runs(incident, subject, lambda run: run.escalations)
+
+
+def run(incident: IncidentView, subject: str) -> RunView:
+    """A run by id; raises LookupError."""
+    return _named(incident.runs, subject)
+
+
+def event(incident: IncidentView, subject: str) -> EventView:
+    """An event by id; raises LookupError."""
+    return _named(incident.events, subject)
+
+
+def note(incident: IncidentView, subject: str) -> NoteView:
+    """A harness note by id; raises LookupError."""
+    return _named(incident.notes, subject)

@@ -1,0 +1,1 @@
+"""Hand-written doubles, shared by tests: real implementations of our own interfaces, without the outside."""

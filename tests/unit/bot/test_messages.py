@@ -1,0 +1,262 @@
+"""Every template with ordinary, empty and hostile data: within Slack's limits, and nothing breaks out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bot.views import marks, messages, modals, story
+from bot.views.limits import Json
+from bot.views.render import HERE, Message
+from engine.domain.incident import EventView, IncidentView, NoteView
+from engine.domain.states import ApprovalState, AttemptState, Decision, IncidentState, RunState, Verdict
+from tests.doubles import incidents as told
+
+BASE = "https://box.test"
+OURS = re.compile(
+    r"<(?:!date\^\d+\^[^<>|]+\|[^<>|]+|https://box\.test/[^<>|]*\|[^<>]+|@[UW][A-Z0-9]+|!subteam\^S[A-Z0-9]+|#C[A-Z0-9]+)>"
+)
+""" The only angle brackets that may leave: our dates, our links, and mentions of configured ids. """
+
+
+def everything(incident: IncidentView) -> Iterator[tuple[str, Message]]:
+    """Every message that this incident can lead to."""
+    yield "card", messages.card(incident, BASE)
+    yield "feed", messages.feed(incident, BASE, "C0INC12")
+    yield "feed without a channel", messages.feed(incident, BASE, None)
+    yield "usage", messages.usage(["`/signalbox list`"], BASE, incident.title)
+    yield "bare", messages.bare(incident, incident.title, BASE)
+    for event in incident.events[:1]:
+        yield "alert changed", messages.alert_changed(event)
+    for note in incident.notes:
+        yield "note", messages.note_written(incident, note, BASE)
+    for run in incident.runs:
+        yield "ended", messages.run_ended(incident, run, BASE)
+        for attempt in run.attempts:
+            yield f"attempt {attempt.state}", messages.attempt(incident, run, attempt, BASE)
+        for verdict in run.verdicts:
+            yield f"gate {verdict.verdict}", messages.gate(incident, run, verdict, BASE)
+        for approval in run.approvals:
+            yield f"approval {approval.state}", messages.approval(incident, run, approval, BASE)
+        for escalation in run.escalations:
+            yield f"escalation {escalation.decided}", messages.escalation(incident, run, escalation, BASE)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every string that Slack would draw."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "text" and isinstance(inner, str):
+                yield inner
+            else:
+                yield from texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+
+
+STORIES: dict[str, Callable[[], IncidentView]] = {
+    "ordinary": told.incident,
+    "unknown": told.unknown,
+    "halted": told.halted,
+    "completed": told.completed,
+    "empty": told.empty,
+    "hostile": told.hostile,
+    "hostile and long": lambda: told.hostile(told.HOSTILE * 40),
+    "ten thousand letters": lambda: told.hostile("x" * 10_000),
+    "ten thousand ampersands": lambda: told.hostile("&" * 10_000),
+    "ten thousand emoji": lambda: told.hostile("🚒" * 10_000),
+    "nothing but spaces": lambda: told.hostile("   \n\t "),
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_every_message_stays_within_what_slack_accepts(name: str) -> None:
+    """`message` raises when Slack would refuse; here every template meets every kind of data."""
+    for _ in everything(STORIES[name]()):
+        pass
+
+
+@pytest.mark.parametrize("name", ["hostile", "hostile and long"])
+def test_no_untrusted_text_mentions_links_or_breaks_out(name: str) -> None:
+    """What is left of a hostile text is text: no broadcast, no mention, no link, no bidi override, no loose fence."""
+    for kind, message in everything(STORIES[name]()):
+        for text in (message.text, *texts(list(message.blocks))):
+            left = OURS.sub("", text)
+            assert "<" not in left, (kind, text)
+            assert ">" not in left, (kind, text)
+            assert not re.search(r"@(here|channel|everyone)\b", text), (kind, text)
+            assert not re.search("[\x00-\x08\x0e-\x1f\u202a-\u202e\u2066-\u2069]", text), (kind, text)
+            assert text.count("```") % 2 == 0, (kind, text)
+
+
+def test_a_hostile_text_cannot_start_a_line_of_its_own() -> None:
+    """A title with a line break cannot forge a line that says that a gate held."""
+    message = messages.card(told.hostile(), BASE)
+
+    assert not any(line.startswith("*Gate held*") for text in texts(list(message.blocks)) for line in text.split("\n"))
+
+
+def test_every_expression_of_a_json_template_ends_in_tojson() -> None:
+    """JSON has no autoescape, so a value that does not pass tojson could break the view."""
+    found = 0
+    for path in sorted((HERE / "slack").glob("*.json.j2")):
+        for expression in re.findall(r"{{(.*?)}}", path.read_text(), re.DOTALL):
+            found += 1
+            assert re.search(r"\|\s*tojson\s*$", expression), f"{path.name}: {expression}"
+    assert found > 50
+
+
+def block(message: Message, kind: str) -> Json:
+    return next(block for block in message.blocks if block["type"] == kind)
+
+
+def test_an_approval_names_the_people_what_was_tested_and_both_buttons() -> None:
+    incident = told.incident()
+    run = incident.runs[0]
+    message = messages.approval(incident, run, run.approvals[0], BASE)
+    seen = "\n".join(texts(list(message.blocks)))
+
+    assert "<@U0ALICE1> <@U0BOB22>" in seen
+    assert "Staging is well held" in seen
+    assert "4 of 4 checks held" in seen
+    assert "4f7c1e0b9a2d" in seen
+    assert [e["action_id"] for e in block(message, "actions")["elements"]] == ["approval.approve", "approval.reject"]
+    assert {e["value"] for e in block(message, "actions")["elements"]} == {"tok-approve"}
+
+
+def test_the_buttons_of_an_approval_stand_before_its_preview() -> None:
+    """On a phone the decision must not be below the fold."""
+    incident = told.incident()
+    run = incident.runs[0]
+    kinds = [
+        "preview" if "```" in str(block) else block["type"]
+        for block in messages.approval(incident, run, run.approvals[0], BASE).blocks
+    ]
+
+    assert kinds.index("actions") < kinds.index("preview")
+
+
+@pytest.mark.parametrize("state", ["approved", "consumed", "rejected", "expired", "voided"])
+def test_an_answered_approval_has_no_buttons_and_says_who(state: str) -> None:
+    incident = told.incident()
+    approval = told.approval(ApprovalState(state), reason="the artefact changed")
+    message = messages.approval(incident, incident.runs[0], approval, BASE)
+    seen = "\n".join(texts(list(message.blocks)))
+
+    assert not any(block["type"] == "actions" for block in message.blocks)
+    assert "<@U0ALICE1>" in seen
+    assert "the artefact changed" in seen
+
+
+def test_an_approval_says_when_no_gate_has_held_before_it() -> None:
+    incident = told.incident(told.run(verdicts=()))
+    run = incident.runs[0]
+
+    assert "no gate has held" in str(messages.approval(incident, run, run.approvals[0], BASE).blocks)
+
+
+def test_an_escalation_has_one_button_an_option_and_asks_twice_before_the_grave_ones() -> None:
+    incident = told.halted()
+    run = incident.runs[0]
+    buttons = block(messages.escalation(incident, run, run.escalations[0], BASE), "actions")["elements"]
+
+    assert {b["action_id"]: "confirm" in b for b in buttons} == {
+        "escalation.decide.retry": False,
+        "escalation.decide.roll_back": True,
+        "escalation.decide.take_over": False,
+        "escalation.decide.abandon": True,
+    }
+
+
+def test_a_decided_escalation_has_no_buttons_and_says_who_decided_what() -> None:
+    incident = told.halted()
+    decided = told.escalation(Decision.ROLL_BACK)
+    message = messages.escalation(incident, incident.runs[0], decided, BASE)
+
+    assert not any(block["type"] == "actions" for block in message.blocks)
+    assert "Roll back" in message.text
+    assert "Decided by <@U0ALICE1>" in str(message.blocks)
+
+
+def test_a_gate_report_shows_each_check_with_what_was_measured() -> None:
+    incident = told.halted()
+    run = incident.runs[0]
+    seen = "\n".join(texts(list(messages.gate(incident, run, told.HEALTH_FAILED, BASE).blocks)))
+
+    assert "Gate Production is well failed" in seen
+    assert '`{"status": 500, "ms": 3}`' in seen
+    assert "1 of 3 checks held" in seen
+
+
+def test_a_claim_is_told_apart_from_an_independent_check() -> None:
+    incident = told.incident()
+    seen = "\n".join(texts(list(messages.gate(incident, incident.runs[0], told.STAGING_OK, BASE).blocks)))
+
+    assert seen.count("_(claim)_") == 1
+
+
+def test_the_feed_offers_runbooks_only_while_there_is_no_run() -> None:
+    assert block(messages.feed(told.unknown(), BASE, None), "actions")["block_id"] == "choose:tok-choose"
+    assert not any(b["type"] == "actions" for b in messages.feed(told.incident(), BASE, None).blocks)
+
+
+def test_the_feed_says_what_to_do_when_no_runbook_loads() -> None:
+    message = messages.feed(dataclasses.replace(told.unknown(), runbooks=()), BASE, None)
+
+    assert "signalbox doctor" in str(message.blocks)
+
+
+def test_a_long_timeline_says_how_much_it_left_out() -> None:
+    incident = told.hostile("one line of a long timeline, with quite some words in it")
+    message = messages.run_ended(incident, incident.runs[0], BASE)
+
+    assert re.search(r"… and \d+ more", str(message.blocks))
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_both_modals_stay_within_what_slack_accepts(name: str) -> None:
+    incident = STORIES[name]()
+
+    modals.note(incident, "{}", banner=incident.title, texts={"what": incident.title, "rule": incident.title})
+    modals.reject("{}", reason=incident.title, banner=incident.title)
+
+
+def test_the_harness_note_asks_for_each_step_once_and_keeps_what_was_typed() -> None:
+    view = modals.note(told.completed(), "{}", marks={"fix": "skipped"}, texts={"what": "It guessed."})
+    steps = {b["block_id"]: b["element"]["initial_option"]["value"] for b in view["blocks"] if "step:" in str(b)}
+    what = next(b for b in view["blocks"] if b.get("block_id") == "what")
+
+    assert [name for name in steps if "staging" in name] == ["step:staging", "step:staging-ok"]
+    assert steps["step:fix"] == "skipped"
+    assert steps["step:diagnose"] == "followed"
+    assert what["element"]["initial_value"] == "It guessed."
+
+
+def test_what_is_going_on_is_one_sentence_in_every_state() -> None:
+    for state in RunState:
+        incident = told.incident(told.run(state, ended_at=told.at(61), escalations=(told.escalation(),)))
+        assert "\n" not in story.now(incident)
+        assert story.now(incident)
+
+
+def test_every_state_mark_and_verdict_has_a_sign_of_its_own() -> None:
+    for kind in (RunState, AttemptState, ApprovalState, IncidentState, Verdict):
+        for each in kind:
+            assert each in marks.NAMES
+
+
+def test_a_note_without_drift_says_so() -> None:
+    note: NoteView = dataclasses.replace(told.NOTE, steps={"fix": "followed"}, patch="")
+
+    assert "Every step was followed" in str(messages.note_written(told.completed(), note, BASE).blocks)
+
+
+def test_a_changed_alert_says_when_and_from_whom() -> None:
+    event: EventView = told.events()[0]
+
+    assert "from alertmanager" in str(messages.alert_changed(event).blocks)
