@@ -141,7 +141,7 @@ def prepare(env: str, folder: Path, image: Path, fault: Fault, ports: tuple[int,
     initrd = folder / "initrd.img"
     initrd.touch(mode=0o600)  # it holds the private host key
     initrd.write_bytes((image / "initrd.img").read_bytes() + cpio.archive(_own_files(target, fault)))
-    _make_disk(folder / "data.img", _data(env, fault), folder / "srv")
+    _make_disk(folder / "data.img", first_data(env, fault), folder / "srv")
     return target
 
 
@@ -186,7 +186,7 @@ def settings(env: str, fault: Fault) -> str:
     return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 
-def _data(env: str, fault: Fault) -> dict[str, bytes]:
+def first_data(env: str, fault: Fault) -> dict[str, bytes]:
     """What lies on the data disk at first: path under /srv -> content."""
     cause_unknown = env == PRODUCTION and fault is Fault.DIAGNOSIS
     big_file = cause_unknown or (env == STAGING and fault is Fault.STAGING)
