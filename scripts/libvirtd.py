@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Make sure that libvirtd runs: `libvirtd.py start|stop|status --state DIR`. Called by the Makefile, the demo and the tests.
+"""Make sure that libvirtd runs: `libvirtd.py start|stop|status --state DIR`. For the Makefile, the demo and the tests.
 
-Where systemd runs, it does it. Where no init system runs (containers, CI), this starts libvirtd and virtlogd as root under
-a sub-reaper: libvirt waits for a destroyed QEMU to leave the process table, and a PID 1 that reaps slowly (or never)
-makes every destroy take seconds. `stop` ends only what `start` started. Standard library only: it runs before any venv.
+Where systemd runs, it does it. Where no init system runs (containers, CI), this starts libvirtd and virtlogd as root
+under a sub-reaper: libvirt waits for a destroyed QEMU to leave the process table, and a PID 1 that reaps slowly (or
+never) makes every destroy take seconds. `stop` ends only what `start` started. Standard library only: no venv needed.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def start(state: Path) -> str:
     if Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "start", "libvirtd"], check=True, timeout=60)
     elif os.geteuid() != 0:
-        raise SystemExit(
-            "no init system runs here, so libvirtd must be started as root: sudo scripts/libvirtd.py start"
-        )
+        raise SystemExit("no init system runs here: start libvirtd as root: sudo scripts/libvirtd.py start")
     else:
         with LOCK.open("w") as lock:  # two suites that start at the same time start one libvirtd
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 REGULAR = 0o100000
+FOLDER = 0o040755
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,13 @@ class Member:
 
 
 def archive(members: Mapping[str, Member]) -> bytes:
-    """Equal members give equal bytes: sorted, no times, numbered from one."""
+    """Equal members give equal bytes: sorted, no times, numbered from one. Folders come before what lies in them."""
+    folders = {str(parent) for name in members for parent in PurePosixPath(name).parents} - {"."}
+    entries = dict.fromkeys(folders, (FOLDER, b""))
+    entries |= {name: (REGULAR | member.mode, member.content) for name, member in members.items()}
     out = bytearray()
-    for number, (name, member) in enumerate(sorted(members.items()), start=1):
-        out += _entry(name, REGULAR | member.mode, number, member.content)
+    for number, (name, (mode, content)) in enumerate(sorted(entries.items()), start=1):
+        out += _entry(name, mode, number, content)
     out += _entry("TRAILER!!!", 0, 0, b"")
     return bytes(out.ljust(-(-len(out) // 512) * 512, b"\0"))
 

@@ -1,4 +1,4 @@
-"""Guest images: what a VM boots. Built by one command, hashed before every use. Called by the CLI, the hypervisor, the demo.
+"""Guest images: what a VM boots. Built by one command, hashed before every use. For the CLI, the hypervisor, the demo.
 
 An image is a folder IMAGES/NAME with `vmlinuz`, `initrd.img`, `rootfs.erofs` (what is booted), `SHA256SUMS`,
 `manifest.txt` (the Debian packages inside), and what a later build needs: `initrd-base.img`, `fingerprint`.
@@ -24,6 +24,7 @@ from engine.runtime import cpio
 
 GUEST = Path(__file__).parent / "guest"
 BUILD = GUEST / "build-image.sh"
+AGENT = {f"agent/engine/runtime/guest/{name}.py": GUEST / f"{name}.py" for name in ("agent", "doors", "wire")}
 PARTS = ("vmlinuz", "initrd.img", "rootfs.erofs")
 TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "cpio": "cpio", "modprobe": "kmod"}
 BUILD_TIMEOUT_S = 1800
@@ -58,7 +59,7 @@ class ImageSpec:
     packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = MODULES
     init: Path = GUEST / "init"
-    initrd_files: Mapping[str, Path] = field(default_factory=lambda: {"agent.py": GUEST / "agent.py"})
+    initrd_files: Mapping[str, Path] = field(default_factory=lambda: AGENT)
     root_files: Mapping[str, bytes] = field(default_factory=dict)
     setup: str = ""
 
@@ -99,7 +100,7 @@ def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = Fa
 
 
 def image_digest(images: Path, name: str) -> str:
-    """The digest of what would be booted now, computed from the files themselves. Raises BadInput when one is missing."""
+    """The digest of what would be booted now, from the files themselves. Raises BadInput when one is missing."""
     return digest.of_value({part: _file_digest(path) for part, path in parts(images, name).items()})
 
 
@@ -115,7 +116,7 @@ def parts(images: Path, name: str) -> dict[str, Path]:
 
 
 def check_readable(files: Mapping[str, Path], uid: int, gids: frozenset[int]) -> None:
-    """Raise BadInput naming the first folder or file that this user cannot pass or read (QEMU's user in system mode)."""
+    """Raise BadInput naming the first folder or file that QEMU's user (system mode) cannot enter or read."""
     for file in files.values():
         for path in (*reversed(file.parents), file):
             needed = os.R_OK if path == file else os.X_OK
@@ -209,7 +210,7 @@ def _build_root(spec: ImageSpec, fresh: Path, progress: Progress) -> None:
         if shutil.which(tool, path=search) is None:
             raise Unavailable(f"{tool} is not installed", f"run: apt-get install {package}")
     # In /var/tmp, not beside the images: a user namespace must be able to enter every folder above it.
-    with tempfile.TemporaryDirectory(prefix="signalbox-image-", dir="/var/tmp") as scratch:  # noqa: S108 - private folder
+    with tempfile.TemporaryDirectory(prefix="signalbox-image-", dir="/var/tmp") as scratch:
         work = Path(scratch)
         environment = {
             **os.environ,

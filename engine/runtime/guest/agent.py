@@ -1,24 +1,17 @@
-#!/usr/bin/python3 -IS
 """The agent of a step VM: PID 1, standard library only, one virtio-serial port, no network card.
 
 It does what the host's `engine.runtime.channel` asks and nothing by itself: set-up, files, one command, its output,
-the files it leaves, and TCP streams that programs of the VM open to names which the host declared. The host decides
-about every stream; this side only carries bytes. When the host goes away the VM ends, at once or with its command.
-
-Frame: type (1 byte), stream (4), length (4), payload; big-endian. Host streams are odd, guest streams even. Every
-stream has a window of WINDOW bytes for each direction, refilled by Kind.WINDOW.
+the files it leaves. When the host goes away the VM ends: at once, or after its command where that must not be cut off.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import enum
 import fcntl
 import hashlib
 import json
 import os
-import select
 import signal
 import socket
 import stat
@@ -31,147 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PORT = "signalbox.agent.0"
-HEADER = struct.Struct("!BII")
-WINDOW = 256 * 1024
-CHUNK = 32 * 1024
-PROXY_PORT = 3128
+from engine.runtime.guest.doors import Doors
+from engine.runtime.guest.wire import CHUNK, HEADER, PORT, PROXY_PORT, Kind, Line, Stream, find_port
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UID = 1000
-
-
-class Kind(enum.IntEnum):
-    """Frame types, for both ends."""
-
-    HELLO = 1
-    SETUP = 2
-    PUT = 3
-    EXEC = 4
-    STDIN = 5
-    EOF = 6
-    STDOUT = 7
-    STDERR = 8
-    EXIT = 9
-    KILL = 10
-    COLLECT = 11
-    FILE = 12
-    DATA = 13
-    OK = 14
-    ERR = 15
-    OPEN = 16
-    OPENED = 17
-    WINDOW = 18
-    CLOSE = 19
-
-
-def find_port(name: str) -> str:
-    """The device of our virtio-serial port; it appears soon after the driver is loaded."""
-    base = Path("/sys/class/virtio-ports")
-    while True:
-        for device in base.iterdir():
-            with contextlib.suppress(OSError):
-                if (device / "name").read_text().strip() == name:
-                    return f"/dev/{device.name}"
-        time.sleep(0.005)
-
-
-class Line:
-    """The port. Writes wait for room until the host has left; after that they vanish, so that nobody hangs on them."""
-
-    def __init__(self, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._fd = fd
-        self._lock = threading.Lock()
-        self.alone = False
-
-    def send(self, kind: Kind, stream: int, payload: bytes | dict[str, Any] = b"") -> None:
-        if isinstance(payload, dict):
-            payload = json.dumps(payload).encode()
-        rest = memoryview(HEADER.pack(kind, stream, len(payload)) + payload)
-        with self._lock:
-            while rest and not self.alone:
-                try:
-                    rest = rest[os.write(self._fd, rest[:CHUNK]) :]
-                except BlockingIOError:
-                    select.select([], [self._fd], [], 0.05)
-                except OSError:
-                    self.alone = True
-
-    def read(self, count: int) -> bytes:
-        """Exactly `count` bytes; raises EOFError when the host has left."""
-        out = bytearray()
-        while len(out) < count:
-            try:
-                piece = os.read(self._fd, count - len(out))
-            except BlockingIOError:
-                select.select([self._fd], [], [])
-                continue
-            except ConnectionError:
-                piece = b""
-            if not piece:
-                raise EOFError
-            out += piece
-        return bytes(out)
-
-
-class Stream:
-    """Bytes in both directions under credit: what came from the host waits in a queue, what goes there needs credit."""
-
-    def __init__(self, line: Line, number: int) -> None:
-        self.line, self.number = line, number
-        self.opened = threading.Event()
-        self.refusal: str | None = None
-        self._changed = threading.Condition()
-        self._queue: list[bytes] = []
-        self._eof = False
-        self._credit = WINDOW
-        self._dead = False
-
-    def feed(self, data: bytes) -> None:
-        with self._changed:
-            self._queue.append(data)
-            self._changed.notify_all()
-
-    def feed_eof(self) -> None:
-        with self._changed:
-            self._eof = True
-            self._changed.notify_all()
-
-    def kill(self) -> None:
-        with self._changed:
-            self._dead = self._eof = True
-            self._changed.notify_all()
-        self.opened.set()
-
-    def grant(self, count: int) -> None:
-        with self._changed:
-            self._credit += count
-            self._changed.notify_all()
-
-    def get(self) -> bytes:
-        """The next bytes from the host, b"" at their end."""
-        with self._changed:
-            while not self._queue and not self._eof:
-                self._changed.wait()
-            if not self._queue:
-                return b""
-            data = self._queue.pop(0)
-        self.line.send(Kind.WINDOW, self.number, struct.pack("!I", len(data)))
-        return data
-
-    def push(self, kind: Kind, data: bytes) -> None:
-        """Send, waiting for credit. Once the host has left, the bytes are dropped."""
-        rest = memoryview(data)
-        while rest:
-            with self._changed:
-                while self._credit <= 0 and not self._dead:
-                    self._changed.wait()
-                if self._dead:
-                    return
-                count = min(self._credit, len(rest), CHUNK)
-                self._credit -= count
-            self.line.send(kind, self.number, bytes(rest[:count]))
-            rest = rest[count:]
 
 
 class Machine:
@@ -230,8 +87,7 @@ class Agent:
         self._line, self._machine = line, machine
         self._streams: dict[int, Stream] = {}
         self._commands: dict[int, int] = {}  # stream -> pid
-        self._next = 2
-        self._lock = threading.Lock()
+        self._doors = Doors(line, self._streams)
         self._env: dict[str, str] = {}
         self._dies_alone = True
         self._exits: dict[int, int] = {}
@@ -298,21 +154,10 @@ class Agent:
             Path("/etc/hosts").write_text("127.0.0.1 localhost\n")
         for entry in request["egress"]:
             self._machine.name(entry["address"], entry["host"])
-            self._listen(entry["address"], entry["port"], self._forward(entry["host"], entry["port"]))
+            self._doors.forward(entry["address"], entry["port"], entry["host"])
         if request["proxy"]:
-            self._listen("127.0.0.1", PROXY_PORT, self._proxy)
+            self._doors.proxy(PROXY_PORT)
         self._line.send(Kind.OK, number)
-
-    def _listen(self, address: str, port: int, serve: Callable[[socket.socket], None]) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        server = socket.create_server((address, port), family=family, backlog=64)
-
-        def accept() -> None:
-            while True:
-                client, _ = server.accept()
-                self._thread(serve, client)
-
-        self._thread(accept)
 
     # -- files, always on tmpfs
 
@@ -466,99 +311,6 @@ class Agent:
             self._streams[number].refusal = json.loads(payload)["error"]
             self._streams[number].opened.set()
 
-    # -- egress: the host decides, this side carries
-
-    def _forward(self, host: str, port: int) -> Callable[[socket.socket], None]:
-        def serve(client: socket.socket) -> None:
-            with client:
-                stream = self._open(host, port)
-                if stream.refusal is None:
-                    self._carry(client, stream, b"")
-                else:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
-                    self._forget(stream)
-
-        return serve
-
-    def _proxy(self, client: socket.socket) -> None:
-        """An HTTP proxy on loopback, for programs that honour http_proxy: CONNECT, and plain http:// requests."""
-        with client, contextlib.suppress(OSError):
-            client.settimeout(30)
-            try:
-                host, port, greeting, first = self._proxy_request(client)
-            except ValueError:
-                client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                return
-            client.settimeout(None)
-            stream = self._open(host, port)
-            if stream.refusal is not None:
-                reason = " ".join(stream.refusal.split())[:200].encode("ascii", "replace")
-                client.sendall(
-                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\nX-Denied: "
-                    + reason
-                    + b"\r\n\r\n"
-                )
-                self._forget(stream)
-                return
-            client.sendall(greeting)
-            self._carry(client, stream, first)
-
-    @staticmethod
-    def _proxy_request(client: socket.socket) -> tuple[str, int, bytes, bytes]:
-        """(host, port, what the client hears when it is open, first bytes upstream); ValueError for anything else."""
-        buffer = b""
-        while b"\r\n\r\n" not in buffer:
-            piece = client.recv(4096)
-            buffer += piece
-            if not piece or len(buffer) > 65536:
-                raise ValueError("no complete request")
-        head, _, rest = buffer.partition(b"\r\n\r\n")
-        line, *headers = head.split(b"\r\n")
-        method, target, version = line.decode("latin1").split(" ")
-        if method == "CONNECT":
-            host, _, port = target.rpartition(":")
-            return host.strip("[]"), int(port), b"HTTP/1.1 200 OK\r\n\r\n", rest
-        if not target.startswith("http://"):
-            raise ValueError("neither CONNECT nor http://")
-        authority, _, path = target.removeprefix("http://").partition("/")
-        host, _, port = authority.partition(":")
-        kept = [h for h in headers if not h.lower().startswith((b"proxy-connection:", b"connection:"))]
-        start = f"{method} /{path} {version}".encode("latin1")
-        return host, int(port or 80), b"", b"\r\n".join([start, *kept, b"Connection: close"]) + b"\r\n\r\n" + rest
-
-    def _open(self, host: str, port: int) -> Stream:
-        with self._lock:
-            number, self._next = self._next, self._next + 2
-            self._streams[number] = stream = Stream(self._line, number)
-        stream.refusal = "no answer"
-        self._line.send(Kind.OPEN, number, {"host": host, "port": port})
-        stream.opened.wait(60)
-        return stream
-
-    def _forget(self, stream: Stream) -> None:
-        self._line.send(Kind.CLOSE, stream.number)
-        self._streams.pop(stream.number, None)
-
-    def _carry(self, client: socket.socket, stream: Stream, first: bytes) -> None:
-        def up() -> None:
-            with contextlib.suppress(OSError):
-                stream.push(Kind.DATA, first)
-                while data := client.recv(CHUNK):
-                    stream.push(Kind.DATA, data)
-            self._line.send(Kind.EOF, stream.number)
-
-        pump = self._thread(up)
-        try:
-            while data := stream.get():
-                client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            pump.join()
-        except OSError:
-            client.close()
-        finally:
-            stream.kill()
-            self._forget(stream)
-
 
 def main() -> None:
     """PID 1 of the VM. Whatever happens, the VM ends."""
@@ -570,7 +322,3 @@ def main() -> None:
     finally:
         machine.power_off()
         time.sleep(60)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,89 @@
+"""The XML of a step's VM, and the mark by which our VMs are known again. Used by the hypervisor.
+
+No network card, no USB, no graphics, no memory ballooning; one read-only disk shared by all; one virtio-serial port.
+Nothing of a step is in here: libvirt keeps this text and logs the command line. https://libvirt.org/formatdomain.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from engine.runtime.guest.wire import PORT
+
+NAMESPACE = "https://signalbox.example/xmlns/vm/1"
+PREFIX = "signalbox-"
+TB_CACHE_MB = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Whose VM it is. All three are plain names (`session.NAME`)."""
+
+    owner: str
+    task: str
+    run: str
+
+
+def domain_name(task_id: str) -> str:
+    """The domain of a task."""
+    return PREFIX + task_id
+
+
+def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, kvm: bool, relabel: bool) -> str:
+    """The domain. `relabel`: false where libvirt would change the owner of the shared disk image (system mode)."""
+    kind = "kvm" if kvm else "qemu"
+    cache = "" if kvm else f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MB}</tb-cache></tcg>"
+    label = "" if relabel else "<seclabel model='dac' relabel='no'/>"
+    return f"""<domain type='{kind}'>
+  <name>{escape(domain_name(mark.task))}</name>
+  <uuid>{uuid}</uuid>
+  <metadata>
+    <v:vm xmlns:v='{NAMESPACE}' owner={quoteattr(mark.owner)} task={quoteattr(mark.task)} run={quoteattr(mark.run)}/>
+  </metadata>
+  <memory unit='MiB'>{memory_mb}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{escape(str(files["vmlinuz"]))}</kernel>
+    <initrd>{escape(str(files["initrd.img"]))}</initrd>
+    <cmdline>quiet loglevel=0 panic=-1 console=ttyS0</cmdline>
+  </os>
+  <features><acpi/><apic/><vmport state='off'/>{cache}</features>
+  <cpu mode='maximum'/>
+  <clock offset='utc'/>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>destroy</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file={quoteattr(str(files["rootfs.erofs"]))}>{label}</source>
+      <target dev='vda' bus='virtio'/>
+      <readonly/>
+      <shareable/>
+    </disk>
+    <controller type='usb' model='none'/>
+    <controller type='virtio-serial' index='0'/>
+    <channel type='unix'><target type='virtio' name='{PORT}'/></channel>
+    <serial type='null'/>
+    <rng model='virtio'>
+      <backend model='random'>/dev/urandom</backend>
+      <rate bytes='65536' period='1000'/>
+    </rng>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def read_mark(metadata: str) -> Mark | None:
+    """The mark in a domain's metadata element as libvirt gives it; None when it is none of ours."""
+    found = dict(re.findall(r"\b(owner|task|run)=['\"]([A-Za-z0-9._-]+)['\"]", metadata))
+    try:
+        return Mark(owner=found["owner"], task=found["task"], run=found["run"])
+    except KeyError:
+        return None

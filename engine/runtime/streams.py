@@ -1,0 +1,111 @@
+"""One numbered stream of a VM's channel, host side: frames that wait to be read, and credit for what we send.
+
+The reader thread (libvirt's) puts frames in and never blocks; the stream's owner takes them out. A guest that ignores
+its window breaks the protocol, so a stream never holds more than WINDOW bytes of data. Used by channel and tunnels.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from engine.runtime.frames import WINDOW, BrokenProtocol, Frame, Kind
+
+CHUNK = 32 * 1024
+MAX_UNCOUNTED = 4096
+COUNTED = frozenset({Kind.DATA, Kind.STDOUT, Kind.STDERR})
+
+
+class ChannelEnded(Exception):
+    """The VM, its agent or libvirt is gone, or the task was cancelled; str() says which."""
+
+
+class Stream:
+    """Thread-safe. `send` puts one frame on the wire without blocking."""
+
+    def __init__(self, number: int, send: Callable[[Kind, int, bytes], None]) -> None:
+        self.number = number
+        self._send = send
+        self._changed = threading.Condition()
+        self._frames: deque[Frame] = deque()
+        self._unread = 0  # bytes of ours that the guest has used up and that we have not given back
+        self._uncounted = 0  # frames in all that no window counts
+        self._credit = WINDOW
+        self._ended: str | None = None
+
+    # -- reader thread
+
+    def take(self, frame: Frame) -> None:
+        """A frame for this stream; raises BrokenProtocol when the guest sends more than it may."""
+        with self._changed:
+            if frame.kind == Kind.WINDOW:
+                self._grow(frame.payload)
+            else:
+                self._keep(frame)
+            self._changed.notify_all()
+
+    def _keep(self, frame: Frame) -> None:
+        if frame.kind in COUNTED:
+            self._unread += len(frame.payload)
+            kept = bool(frame.payload)
+        else:
+            self._uncounted += 1
+            kept = True
+        if self._unread > WINDOW or self._uncounted > MAX_UNCOUNTED:
+            raise BrokenProtocol("the guest ignored the flow control of a stream")
+        if kept:
+            self._frames.append(frame)
+
+    def _grow(self, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise BrokenProtocol("the guest sent a malformed window")
+        self._credit += struct.unpack("!I", payload)[0]
+        if self._credit > WINDOW:
+            raise BrokenProtocol("the guest granted more than it was sent")
+
+    def end(self, reason: str) -> None:
+        """Nothing more comes; whoever waits is woken."""
+        with self._changed:
+            self._ended = self._ended or reason
+            self._changed.notify_all()
+
+    # -- owner
+
+    def next(self, timeout: float | None) -> Frame | None:
+        """The next frame; None when `timeout` seconds passed. Frames that arrived before the end still come first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frames or self._ended is not None, timeout)
+            if self._frames:
+                return self._frames.popleft()
+            if self._ended is not None:
+                raise ChannelEnded(self._ended)
+            return None
+
+    def acknowledge(self, frame: Frame) -> None:
+        """Its bytes are used: the guest may send as many again."""
+        if frame.payload and frame.kind in COUNTED:
+            with self._changed:
+                self._unread -= len(frame.payload)
+            self._send(Kind.WINDOW, self.number, struct.pack("!I", len(frame.payload)))
+
+    def push(self, kind: Kind, data: bytes) -> None:
+        """Send data, waiting for credit; raises ChannelEnded."""
+        rest = memoryview(data)
+        while rest:
+            with self._changed:
+                self._changed.wait_for(lambda: self._credit > 0 or self._ended is not None)
+                if self._ended is not None:
+                    raise ChannelEnded(self._ended)
+                count = min(self._credit, len(rest), CHUNK)
+                self._credit -= count
+            self._send(kind, self.number, bytes(rest[:count]))
+            rest = rest[count:]
+
+    def answer(self, timeout: float) -> Frame:
+        """The one frame that answers a request; raises ChannelEnded, also when none comes in time."""
+        frame = self.next(timeout)
+        if frame is None:
+            raise ChannelEnded(f"the guest did not answer within {timeout:.0f} s")
+        return frame

@@ -1,0 +1,111 @@
+"""TCP streams that a guest opened, carried to what the directory names. Two threads each. Used by the channel."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from engine.domain.ports import Reach
+from engine.runtime import egress
+from engine.runtime.frames import Kind, encode, json_object
+from engine.runtime.streams import CHUNK, ChannelEnded, Stream
+
+MAX_TUNNELS = 256
+
+
+class Tunnels:
+    """All tunnels of one VM. `write` puts bytes on the wire without blocking."""
+
+    def __init__(self, rules: egress.Egress, write: Callable[[bytes], None]) -> None:
+        self._rules, self._write = rules, write
+        self._lock = threading.Lock()
+        self._threads: dict[int, threading.Thread] = {}
+        self._streams: dict[int, Stream] = {}
+
+    def stream(self, number: int) -> Stream | None:
+        """The stream of a live tunnel."""
+        with self._lock:
+            return self._streams.get(number)
+
+    def open(self, number: int, payload: bytes) -> None:
+        """The guest asks for a connection. Never blocks; raises BrokenProtocol for a request that is not one."""
+        request = json_object(payload)
+        host, port = request.get("host"), request.get("port")
+        host = host if isinstance(host, str) else ""
+        port = port if type(port) is int and 0 < port < 65536 else 0
+        entry, reach = self._rules.ask(host, port)
+        if reach is None:
+            self._refuse(number, f"egress to {entry.host}:{port} is not declared for this step")
+            return
+        with self._lock:
+            if number in self._streams or number % 2 or len(self._streams) >= MAX_TUNNELS:
+                entry.end("too many connections at once")
+                self._refuse(number, entry.error)
+                return
+            stream = Stream(number, lambda kind, stream, data: self._write(encode(kind, stream, data)))
+            self._streams[number] = stream
+            thread = threading.Thread(target=self._carry, args=(stream, entry, reach), daemon=True, name="egress")
+            self._threads[number] = thread
+            thread.start()
+
+    def end(self, reason: str) -> None:
+        """Every tunnel ends; returns when their connections are closed (or after a moment)."""
+        with self._lock:
+            streams, threads = list(self._streams.values()), list(self._threads.values())
+        for stream in streams:
+            stream.end(reason)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(2)
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self._write(encode(Kind.OPENED, number, {"error": reason}))
+
+    def _carry(self, stream: Stream, entry: egress.Entry, reach: Reach) -> None:
+        try:
+            try:
+                connection = egress.connect(reach)
+            except OSError as error:
+                entry.end(f"could not connect: {error.strerror or error}")
+                self._refuse(stream.number, entry.error)
+                return
+            with connection:
+                self._write(encode(Kind.OPENED, stream.number, {"error": None}))
+                down = threading.Thread(target=_down, args=(stream, connection, entry, self._write), daemon=True)
+                down.start()
+                _up(stream, connection, entry)
+                down.join()
+            entry.end()
+            self._write(encode(Kind.CLOSE, stream.number))
+        finally:
+            with self._lock:
+                self._streams.pop(stream.number, None)
+                self._threads.pop(stream.number, None)
+
+
+def _up(stream: Stream, connection: socket.socket, entry: egress.Entry) -> None:
+    """Guest to network, until the guest closes. A half-close (EOF) leaves the other direction open."""
+    try:
+        while (frame := stream.next(None)) is not None and frame.kind != Kind.CLOSE:
+            if frame.kind == Kind.DATA:
+                connection.sendall(frame.payload)
+                entry.up += len(frame.payload)
+                stream.acknowledge(frame)
+            elif frame.kind == Kind.EOF:
+                connection.shutdown(socket.SHUT_WR)
+    except (OSError, ChannelEnded) as error:
+        entry.error = str(error)
+    stream.end("closed")
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)  # wakes the other direction
+
+
+def _down(stream: Stream, connection: socket.socket, entry: egress.Entry, write: Callable[[bytes], None]) -> None:
+    """Network to guest, until the far end closes."""
+    with contextlib.suppress(OSError, ChannelEnded):
+        while data := connection.recv(CHUNK):
+            stream.push(Kind.DATA, data)
+            entry.down += len(data)
+    write(encode(Kind.EOF, stream.number))
