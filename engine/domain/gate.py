@@ -112,7 +112,7 @@ VARIABLES: Mapping[str, frozenset[str]] = {
 }
 """ What a condition of each type may name. Lint refuses other names; the kinds set exactly these. """
 
-LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|existsOne|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+LOOP = re.compile(r"\b(?:all|exists|exists_one|existsOne|map|filter)\b")
 MAX_LOOPS = 2
 """ CEL has no budget of steps, so loops over untrusted values are counted before. """
 

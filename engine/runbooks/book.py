@@ -1,0 +1,85 @@
+"""What a lint rule looks at, and what it says. Called by the rules and by `lint`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.domain.gate import Check, CommandCheck, HttpCheck, PromqlCheck
+from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target
+from engine.runbooks.format import RunbookEdge
+from engine.runbooks.positions import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule, for a person: where in the file, what, how to mend it."""
+
+    place: Place
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """A runbook whose shape is right: as the file says it, as the engine uses it, and the files of its folder."""
+
+    file: RunbookEdge
+    runbook: Runbook
+    files: frozenset[str]
+
+    def scripts(self) -> Iterator[tuple[int, ScriptStep]]:
+        """Script steps with their place in the line."""
+        for at, step in enumerate(self.runbook.steps):
+            if isinstance(step, ScriptStep):
+                yield at, step
+
+    def changes(self) -> Iterator[tuple[int, ScriptStep]]:
+        """Script steps that write."""
+        return ((at, step) for at, step in self.scripts() if step.access is Access.WRITE)
+
+    def gates(self) -> Iterator[tuple[int, GateStep]]:
+        """Gates with their place in the line."""
+        for at, step in enumerate(self.runbook.steps):
+            if isinstance(step, GateStep):
+                yield at, step
+
+    def script(self, step_id: str, before: int | None = None) -> ScriptStep | None:
+        """The script step of this id, if it is there (and stands before a place)."""
+        for at, step in self.scripts():
+            if step.id == step_id and (before is None or at < before):
+                return step
+        return None
+
+    def target(self, step: ScriptStep) -> Target | None:
+        """The target of a step; None when it has none or an unknown one."""
+        return self.runbook.targets.get(step.target) if step.target else None
+
+    def protected(self, step: ScriptStep) -> bool:
+        """Whether the step works on a protected target. An unknown target counts as protected."""
+        target = self.target(step)
+        return step.target is not None and (target is None or target.protected)
+
+    def gate_before(self, at: int) -> tuple[int, GateStep] | None:
+        """The nearest gate before a place."""
+        found = [(place, gate) for place, gate in self.gates() if place < at]
+        return found[-1] if found else None
+
+    def check_lists(self) -> Iterator[tuple[Place, int, str, tuple[Check, ...]]]:
+        """Every list of checks: its place, the step's index, the id of the step it judges, the checks."""
+        for at, gate in self.gates():
+            yield ("steps", at, "checks"), at, gate.of, gate.checks
+        for at, step in self.scripts():
+            if step.rollback:
+                yield ("steps", at, "rollback", "checks"), at, step.id, step.rollback.checks
+
+    def checks(self) -> Iterator[tuple[Place, int, Check]]:
+        """Every check: its place, the index of its step, the check."""
+        for place, at, _, checks in self.check_lists():
+            for number, check in enumerate(checks):
+                yield (*place, number), at, check
+
+
+def target_of(check: Check) -> str | None:
+    """The target that a check measures; None for those that measure nothing."""
+    return check.target if isinstance(check, (CommandCheck, HttpCheck, PromqlCheck)) else None

@@ -1,0 +1,166 @@
+"""From the file's values to the engine's frozen ones. Called by the shelf after the shape was found right."""
+
+from __future__ import annotations
+
+from engine.domain.gate import Check, CommandCheck, DigestCheck, ExprCheck, HttpCheck, Parse, PromqlCheck, Sampling
+from engine.domain.runbook import (
+    Access,
+    ApprovalRule,
+    ArtefactRule,
+    CloseStep,
+    Endpoint,
+    Escalate,
+    GateStep,
+    Grant,
+    InputRule,
+    Login,
+    OutputRule,
+    ReceiveStep,
+    Rollback,
+    Runbook,
+    Script,
+    ScriptStep,
+    SecretRef,
+    Step,
+    Target,
+)
+from engine.runbooks import format as edge
+
+
+def runbook(file: edge.RunbookEdge) -> Runbook:
+    """The whole runbook."""
+    return Runbook(
+        name=file.name,
+        title=file.title,
+        owner=file.owner,
+        alertnames=tuple(file.trigger.alertname),
+        severities=tuple(file.trigger.severity),
+        deadline_s=file.deadline,
+        inputs=tuple(_input(name, rule) for name, rule in file.inputs.items()),
+        targets={name: _target(name, target) for name, target in file.targets.items()},
+        escalate=Escalate(to=file.escalate.to, after_s=file.escalate.after),
+        steps=tuple(_step(step) for step in file.steps),
+    )
+
+
+def _input(name: str, rule: edge.InputEdge) -> InputRule:
+    return InputRule(name=name, source=rule.from_, pattern=rule.pattern, enum=tuple(rule.enum or ()))
+
+
+def _target(name: str, target: edge.TargetEdge) -> Target:
+    secret = _secret(target.verifier.secret)
+    return Target(
+        name=name,
+        host=target.host,
+        port=target.port,
+        protected=target.protected,
+        verifier=Login(user=target.verifier.user, key=secret.name),
+        verifier_grant=Grant(network=(Endpoint(host=target.host, port=target.port),), secrets=(secret,)),
+    )
+
+
+def _secret(secret: edge.SecretEdge) -> SecretRef:
+    return SecretRef(
+        name=secret.name,
+        engine=secret.engine,
+        path=secret.path,
+        fields=tuple(secret.fields),
+        deliver=secret.deliver,
+        max_reads=secret.max_reads,
+    )
+
+
+def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.GateEdge | edge.CloseEdge) -> Step:
+    match step:
+        case edge.ReceiveEdge():
+            return ReceiveStep(id=step.id)
+        case edge.CloseEdge():
+            return CloseStep(id=step.id)
+        case edge.GateEdge():
+            return GateStep(id=step.id, of=step.of, checks=_checks(step.checks), fresh_for_s=step.fresh_for)
+        case edge.ScriptEdge():
+            return _script(step)
+
+
+def _script(step: edge.ScriptEdge) -> ScriptStep:
+    return ScriptStep(
+        id=step.id,
+        script=Script(file=step.script, args=tuple(step.args)),
+        target=step.target,
+        access=Access(step.access),
+        grant=Grant(
+            network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
+            secrets=tuple(_secret(one) for one in step.secrets),
+        ),
+        login=Login(user=step.login.user, key=step.login.key) if step.login else None,
+        image=step.image,
+        memory_mb=step.memory_mb,
+        timeout_s=step.timeout,
+        idempotent=step.idempotent,
+        uses=step.uses,
+        produces=ArtefactRule(name=step.produces.name) if step.produces else None,
+        output=_output(step.output) if step.output else None,
+        approval=ApprovalRule(expires_s=step.approve.expires) if step.approve else None,
+        rollback=_rollback(step.rollback),
+        rehearse=step.rehearse,
+    )
+
+
+def _output(output: edge.OutputEdge) -> OutputRule:
+    enums = {name: tuple(values) for name, values in output.enums.items()}
+    return OutputRule(required=tuple(output.required), enums=enums)
+
+
+def _rollback(rollback: edge.UndoEdge | edge.NoUndoEdge | None) -> Rollback | None:
+    if not isinstance(rollback, edge.UndoEdge):
+        return None
+    return Rollback(
+        script=Script(file=rollback.script, args=tuple(rollback.args)),
+        checks=_checks(rollback.checks),
+    )
+
+
+def _checks(checks: list[edge.AnyCheck]) -> tuple[Check, ...]:
+    return tuple(_check(check) for check in checks)
+
+
+def _check(check: edge.AnyCheck) -> Check:
+    match check:
+        case edge.CommandEdge():
+            return CommandCheck(
+                id=check.id,
+                target=check.target,
+                run=tuple(check.run),
+                expect=check.expect,
+                parse=Parse(check.parse),
+                code=check.code,
+                timeout_s=check.timeout,
+                sampling=_sampling(check.sampling),
+            )
+        case edge.HttpEdge():
+            return HttpCheck(
+                id=check.id,
+                target=check.target,
+                path=check.path,
+                expect=check.expect,
+                timeout_s=check.timeout,
+                sampling=_sampling(check.sampling),
+            )
+        case edge.PromqlEdge():
+            return PromqlCheck(
+                id=check.id,
+                target=check.target,
+                query=check.query,
+                expect=check.expect,
+                max_age_s=check.max_age,
+                timeout_s=check.timeout,
+                sampling=_sampling(check.sampling),
+            )
+        case edge.DigestEdge():
+            return DigestCheck(id=check.id, of=check.of, equals=check.equals)
+        case edge.ExprEdge():
+            return ExprCheck(id=check.id, of=check.of, expect=check.expect, unless=check.unless)
+
+
+def _sampling(sampling: edge.SamplingEdge | None) -> Sampling:
+    return Sampling(count=sampling.count, every_s=sampling.every) if sampling else Sampling()

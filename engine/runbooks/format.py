@@ -1,0 +1,342 @@
+"""The file format `runbook/v1`: what may stand in a runbook's YAML. Read by the shelf, converted by `convert`.
+
+Strict: no key that is not here, no value of another type. What the shape alone cannot say is a rule in `rules`.
+The descriptions appear in the JSON Schema (completion in editors) and in messages about missing keys.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+
+DURATION = r"^[1-9][0-9]{0,4}[smh]$"
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch(DURATION[1:-1], value):
+        raise ValueError("a duration is a whole number with s, m or h, such as 90s, 10m, 1h")
+    return int(value[:-1]) * _SECONDS[value[-1]]
+
+
+Duration = Annotated[int, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": DURATION})]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="lower case letters, digits, hyphens")]
+InputName = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,39}$", description="lower case letters and underscores")]
+Sentence = Annotated[str, Field(min_length=1, max_length=200)]
+Reason = Annotated[str, Field(min_length=10, max_length=500, description="a reason that a reviewer can judge")]
+User = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="a user name")]
+File = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$",
+        max_length=200,
+        description="a file of the runbook's folder, by its path within it",
+    ),
+]
+Word = Annotated[str, Field(max_length=1000)]
+Condition = Annotated[str, Field(min_length=1, max_length=500, description="a CEL expression; only true holds")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Edge(BaseModel):
+    """Base of everything in the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
+
+
+def _tagged(key: str, prefix: str) -> Discriminator:
+    """Tell the members of a union apart by the text of one key. Tags have a colon, so no key of the file is one."""
+
+    def tag(raw: Any) -> str:
+        return f"{prefix}:{raw.get(key)}" if isinstance(raw, dict) else f"{prefix}:"
+
+    return Discriminator(tag, custom_error_type=f"unknown_{key}", custom_error_message=f"unknown {key}")
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+class SamplingEdge(Edge):
+    """How often a check is measured; every sample must hold."""
+
+    count: int = Field(ge=1, le=60)
+    every: Duration
+
+
+class CheckEdge(Edge):
+    """What every check has."""
+
+    id: Name = Field(description="the check's name within its gate")
+
+
+class MeasuredEdge(CheckEdge):
+    """What every independent check has."""
+
+    target: Name = Field(description="the target that is measured")
+    expect: Condition = Field(description="the condition that must be true")
+    sampling: SamplingEdge | None = None
+
+
+class CommandEdge(MeasuredEdge):
+    """A command that the verifier runs on the target. `expect` knows `out` and `code`."""
+
+    type: Literal["command"]
+    run: list[Word] = Field(min_length=1, max_length=40, description="the command and its arguments, as a list")
+    parse: Literal["text", "int", "percent", "json", "lines"] = "text"
+    code: int = Field(0, ge=0, le=255, description="the exit code that is right")
+    timeout: Duration = Field("60s", validate_default=True)
+
+
+class HttpEdge(MeasuredEdge):
+    """A GET from off the host. `expect` knows `status`, `ms`, `body`, `json`."""
+
+    type: Literal["http"]
+    path: str = Field(pattern="^/", max_length=500, description="the path; the site's URL comes from the directory")
+    timeout: Duration = Field("10s", validate_default=True)
+
+
+class PromqlEdge(MeasuredEdge):
+    """An instant query to Prometheus. `expect` knows `result`, a list of numbers. No fresh data never holds."""
+
+    type: Literal["promql"]
+    query: str = Field(min_length=1, max_length=1000, description="an instant query")
+    max_age: Duration = Field("60s", validate_default=True)
+    timeout: Duration = Field("10s", validate_default=True)
+
+
+class DigestEdge(CheckEdge):
+    """Two steps apply the same content. Never independent."""
+
+    type: Literal["digest"]
+    of: Name = Field(description="a step")
+    equals: Name = Field(description="the step that was tested")
+
+
+class ExprEdge(CheckEdge):
+    """A condition over what a step printed, a claim. Never independent. `expect` and `unless` know `out`."""
+
+    type: Literal["expr"]
+    of: Name = Field(description="the step that printed it")
+    expect: Condition = Field(description="the condition that must be true")
+    unless: Condition | None = None
+
+
+AnyCheck = Annotated[
+    Annotated[CommandEdge, Tag("type:command")]
+    | Annotated[HttpEdge, Tag("type:http")]
+    | Annotated[PromqlEdge, Tag("type:promql")]
+    | Annotated[DigestEdge, Tag("type:digest")]
+    | Annotated[ExprEdge, Tag("type:expr")],
+    _tagged("type", "type"),
+]
+Checks = Annotated[list[AnyCheck], Field(min_length=1, max_length=20)]
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+
+class SecretEdge(Edge):
+    """One secret. The step sees it as /run/secrets/NAME; its life is the step's."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = Field(description="the name that the step knows")
+    engine: Literal["kv"] = Field(description="the kind of secrets engine")
+    path: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$",
+        max_length=200,
+        description="the full path in the API, such as kv/data/checkout/staging/operator",
+    )
+    fields: list[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]] = Field(
+        min_length=1, max_length=8, description="the fields that are handed over"
+    )
+    deliver: Literal["file"] = "file"
+    max_reads: int = Field(1, ge=1, le=10)
+
+
+class EndpointEdge(Edge):
+    """One host (a name of the directory) and port that a step may dial."""
+
+    host: str = Field(min_length=1, max_length=200, description="a name of the directory, or {{ target.host }}")
+    port: Port = Field(description="the port")
+
+
+class LoginEdge(Edge):
+    """How a step enters its target: `ssh target` as this user, with this one of its secrets."""
+
+    user: User = Field(description="the user on the target")
+    key: str = Field(description="the name of one of the step's secrets")
+
+
+class ProducesEdge(Edge):
+    """What a step makes: every file under /step/out."""
+
+    name: Name = Field(description="the artefact's name")
+
+
+class OutputEdge(Edge):
+    """The JSON object that the script prints as its last line."""
+
+    required: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]] = Field(min_length=1, max_length=40)
+    enums: dict[str, Annotated[list[Sentence], Field(min_length=1)]] = Field(default_factory=dict)
+
+
+class ApproveEdge(Edge):
+    """A person's yes before the step starts."""
+
+    expires: Duration = Field(description="how long the question stands; silence halts the run")
+
+
+class UndoEdge(Edge):
+    """How the change is undone, and the checks that measure the undoing."""
+
+    script: File = Field(description="the script that undoes the change")
+    args: list[Word] = Field(default_factory=list, max_length=40)
+    checks: Checks = Field(description="the checks after the undoing")
+
+
+class NoUndoEdge(Edge):
+    """The change cannot or need not be undone."""
+
+    none: Reason = Field(description="why there is no way back")
+
+
+def _rollback_tag(raw: Any) -> str:
+    return "rollback:none" if isinstance(raw, dict) and "none" in raw else "rollback:script"
+
+
+AnyRollback = Annotated[
+    Annotated[UndoEdge, Tag("rollback:script")] | Annotated[NoUndoEdge, Tag("rollback:none")],
+    Discriminator(_rollback_tag),
+]
+
+
+class StepEdge(Edge):
+    """What every step has."""
+
+    id: Name = Field(description="the step's name")
+
+
+class ReceiveEdge(StepEdge):
+    """The beginning of every run."""
+
+    kind: Literal["receive"]
+
+
+class CloseEdge(StepEdge):
+    """The end of every run."""
+
+    kind: Literal["close"]
+
+
+class ScriptEdge(StepEdge):
+    """One micro-step, in a VM of its own."""
+
+    kind: Literal["script"]
+    script: File = Field(description="the script that runs")
+    args: list[Word] = Field(default_factory=list, max_length=40)
+    target: Name | None = Field(None, description="the target that the step works on")
+    access: Literal["none", "read", "write"] = Field(description="what the step may do to its target")
+    idempotent: bool = Field(description="whether it may be run again when nobody knows how far it came")
+    login: LoginEdge | None = None
+    network: list[EndpointEdge] = Field(default_factory=list, max_length=16)
+    secrets: list[SecretEdge] = Field(default_factory=list, max_length=8)
+    uses: Name | None = Field(None, description="the step whose artefact it works with")
+    produces: ProducesEdge | None = None
+    output: OutputEdge | None = None
+    image: Name = "step"
+    memory_mb: int = Field(384, ge=128, le=8192)
+    timeout: Duration = Field(description="how long it may take; then its VM is destroyed")
+    approve: ApproveEdge | None = None
+    unapproved: Reason | None = None
+    rollback: AnyRollback | None = None
+    rehearse: bool = Field(False, description="do, undo, measure, do again: so that the way back was seen working")
+
+
+class GateEdge(StepEdge):
+    """The checks after a step. Only if all hold does the run go on."""
+
+    kind: Literal["gate"]
+    of: Name = Field(description="the step that it judges")
+    fresh_for: Duration = Field("10m", validate_default=True, description="how long a held verdict is good for")
+    checks: Checks = Field(description="what is measured")
+
+
+AnyStep = Annotated[
+    Annotated[ReceiveEdge, Tag("kind:receive")]
+    | Annotated[ScriptEdge, Tag("kind:script")]
+    | Annotated[GateEdge, Tag("kind:gate")]
+    | Annotated[CloseEdge, Tag("kind:close")],
+    _tagged("kind", "kind"),
+]
+
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+
+class TriggerEdge(Edge):
+    """Which alerts start this runbook."""
+
+    alertname: list[Sentence] = Field(min_length=1, max_length=50, description="the names of the alerts")
+    severity: list[Literal["critical", "high", "warning", "info", "unknown"]] = Field(default_factory=list)
+
+
+class InputEdge(Edge):
+    """A value from the alert. Untrusted: bounded by `enum` or by an anchored `pattern`."""
+
+    from_: str = Field(
+        alias="from",
+        pattern=r"^alert\.(labels|annotations)\.[A-Za-z_][A-Za-z0-9_]*$",
+        max_length=200,
+        description="where it stands in the alert, such as alert.labels.instance",
+    )
+    pattern: str | None = Field(None, max_length=200)
+    enum: list[Annotated[str, Field(max_length=200)]] | None = Field(None, min_length=1, max_length=100)
+
+
+class VerifierEdge(Edge):
+    """Who measures: another user with another secret than any step's."""
+
+    user: User = Field(description="the user on the target that gate probes log in as")
+    secret: SecretEdge = Field(description="the verifier's own key")
+
+
+class TargetEdge(Edge):
+    """A system that steps work on."""
+
+    host: str = Field(
+        pattern=r"^[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*$", max_length=200, description="its name in the directory"
+    )
+    port: Port = 22
+    protected: bool = Field(False, description="true for production: changes ask for approval and were tested before")
+    verifier: VerifierEdge = Field(description="who measures on this target")
+
+
+class EscalateEdge(Edge):
+    """Who is asked when a run halts."""
+
+    to: Annotated[str, Field(pattern=r"^@[a-z0-9][a-z0-9._-]{0,79}$")] = Field(description="a group, such as @oncall")
+    after: Duration = Field(description="when to remind")
+
+
+class RunbookEdge(Edge):
+    """A runbook: a straight line of micro-steps with a gate after each change."""
+
+    model_config = ConfigDict(title="Signalbox runbook")
+
+    schema_: Literal["runbook/v1"] = Field(alias="schema", description="always runbook/v1")
+    name: Name = Field(description="the name of the file without .yaml")
+    title: Sentence = Field(description="what is wrong, for people")
+    owner: Sentence = Field(description="the team that answers for it")
+    trigger: TriggerEdge = Field(description="which alerts start it")
+    deadline: Duration = Field(description="how long the whole run may take")
+    inputs: dict[InputName, InputEdge] = Field(default_factory=dict, max_length=20)
+    targets: dict[Name, TargetEdge] = Field(min_length=1, max_length=20, description="the systems that it works on")
+    escalate: EscalateEdge = Field(description="who is asked when it halts")
+    steps: list[AnyStep] = Field(min_length=2, max_length=60, description="the steps in their order")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **RunbookEdge.model_json_schema(by_alias=True),
+    }

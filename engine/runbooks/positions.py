@@ -1,0 +1,141 @@
+"""Reads a runbook's YAML into plain values and remembers the line of each. Called by the shelf.
+
+Refuses what a person could not mean and a reviewer could not see: anchors and aliases (they also make bombs), tags,
+several documents, keys that are there twice, keys that YAML 1.1 does not read as text (`on`, `yes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import yaml
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 16
+
+Place = tuple[str | int, ...]
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+
+_PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong, for a person: where, what, how to mend it."""
+
+    line: int
+    what: str
+    mend: str
+
+
+@dataclass(slots=True)
+class Document:
+    """The values of a YAML text, the line of every place in it, and what was wrong with it as YAML."""
+
+    value: Value = None
+    lines: dict[Place, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def line(self, place: Place) -> int:
+        """The line of this place, or of the nearest one around it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+
+def read(text: str) -> Document:
+    """Read a text. Nothing is raised: `problems` of the document says what is wrong."""
+    document = Document()
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        document.problems.append(Problem(1, f"more than {MAX_BYTES // 1024} KiB", "split the runbook"))
+        return document
+    try:
+        document.problems += _strange(text)  # before anything recursive touches the text
+        if document.problems:
+            return document
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                document.problems.append(Problem(1, "the file is empty", "begin with `schema: runbook/v1`"))
+            else:
+                document.value = _Walk(loader, document).value(node, ())
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        document.problems.append(Problem(line, f"not YAML: {error.problem}", "mend the line or the one above it"))
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        document.problems.append(Problem(line, f"not YAML: {error.reason}", "remove the character"))
+    return document
+
+
+def _strange(text: str) -> Iterator[Problem]:
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            depth += 1
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            depth -= 1
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if depth > MAX_DEPTH:
+            yield Problem(line, f"nested more than {MAX_DEPTH} deep", "flatten it")
+            return
+        if documents > 1:
+            yield Problem(line, "a second document", "keep one runbook a file")
+            return
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            yield Problem(line, "anchors and aliases are not allowed", "write the value out")
+        elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
+            yield Problem(line, f"the tag {event.tag} is not allowed", "remove it")
+
+
+class _Walk:
+    """Turns nodes into plain values and notes where they stand."""
+
+    def __init__(self, loader: yaml.SafeLoader, document: Document) -> None:
+        self.loader = loader
+        self.document = document
+
+    def value(self, node: yaml.Node, place: Place) -> Value:
+        self.document.lines.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return dict(self._pairs(node, place))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*place, number)) for number, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _pairs(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Value]]:
+        seen: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                self._problem(line, f"the key {_shown(key)} is not text to YAML", "rename it or put it in quotes")
+                continue
+            if key in seen:
+                self._problem(line, f"the key {key} is there twice", f"remove one; the other is on line {seen[key]}")
+                continue
+            seen[key] = line
+            self.document.lines[*place, key] = line
+            yield key, self.value(value_node, (*place, key))
+
+    def _scalar(self, node: yaml.Node) -> Value:
+        if node.tag not in _PLAIN:
+            return str(node.value)
+        try:
+            value: Value = self.loader.construct_object(node)
+        except ValueError:
+            self._problem(node.start_mark.line + 1, f"{_shown(node.value)} is no number", "put it in quotes")
+            return None
+        return value
+
+    def _problem(self, line: int, what: str, mend: str) -> None:
+        self.document.problems.append(Problem(line, what, mend))
+
+
+def _shown(value: object) -> str:
+    return str(value)[:40] if isinstance(value, str) else "that is no text"

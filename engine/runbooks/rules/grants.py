@@ -1,0 +1,142 @@
+"""Rules on what a step may reach and know: L005, L006, L015, L016, L017."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from engine.domain import template
+from engine.domain.runbook import Access, Endpoint, ScriptStep, SecretRef
+from engine.runbooks.book import Book, Finding
+from engine.runbooks.positions import Place
+
+_HOST = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
+_TARGET_HOST = re.compile(r"\{\{\s*target\.host\s*\}\}")
+_OWN = frozenset({"localhost", "metadata", "instance-data"})
+""" Names by which a host or a cloud speaks of itself. """
+
+
+def secrets_are_not_shared(book: Book) -> Iterator[Finding]:
+    """L005. One secret serves one target and one purpose: what may read staging does not open production, and what may
+    read a target does not write it."""
+    first: dict[str, tuple[str | None, Access, str]] = {}
+    for place, step, secret in _secrets(book):
+        target, access, other = first.setdefault(secret.path, (step.target, step.access, step.id))
+        if (target, access) != (step.target, step.access):
+            what = f"{secret.path} serves both {other} and {step.id}, which have different targets or access"
+            yield Finding(place, what, "use a secret of its own for each")
+
+
+def verifiers_are_separate(book: Book) -> Iterator[Finding]:
+    """L016. Who measures is somebody else than who works: another secret than any step's, another user on the target
+    than the steps that log in there, and no key for two targets."""
+    of_steps = {secret.path: step.id for _, step, secret in _secrets(book)}
+    seen: dict[str, str] = {}
+    for name, target in book.runbook.targets.items():
+        place: Place = ("targets", name, "verifier")
+        path = target.verifier_grant.secrets[0].path
+        if path in of_steps:
+            what = f"the verifier of {name} has the secret of step {of_steps[path]}"
+            yield Finding((*place, "secret", "path"), what, "give the verifier a key of its own")
+        other = seen.setdefault(path, name)
+        if other != name:
+            what = f"{name} and {other} have one verifier's key"
+            yield Finding((*place, "secret", "path"), what, "give each its own")
+        for _, step in book.scripts():
+            if step.target == name and step.login and step.login.user == target.verifier.user:
+                what = f"step {step.id} logs in to {name} as the verifier {target.verifier.user}"
+                yield Finding((*place, "user"), what, "measure as a user that no step works as")
+
+
+def _secrets(book: Book) -> Iterator[tuple[Place, ScriptStep, SecretRef]]:
+    for at, step in book.scripts():
+        for number, secret in enumerate(step.grant.secrets):
+            yield ("steps", at, "secrets", number, "path"), step, secret
+
+
+def networks_are_narrow(book: Book) -> Iterator[Finding]:
+    """L006. A step dials hosts by the names of the directory, one by one: no wildcard, no address, no range, not this
+    machine, no cloud's metadata service, and never a name that an alert chose."""
+    for place, step, endpoint in _endpoints(book):
+        reason = _too_wide(endpoint, step)
+        if reason:
+            yield Finding(place, f"{step.id} may dial {endpoint.host}: {reason}", "name one host of the directory")
+
+
+def _too_wide(endpoint: Endpoint, step: ScriptStep) -> str | None:
+    host = endpoint.host
+    if _TARGET_HOST.fullmatch(host):
+        return None if step.target else "the step has no target"
+    if template.names(host) or "{{" in host:
+        return "only {{ target.host }} may be filled in here"
+    try:
+        ipaddress.ip_network(host, strict=False)
+    except ValueError:
+        pass
+    else:
+        return "an address or a range, not a name"
+    if not _HOST.fullmatch(host):
+        return "not the name of one host"
+    if host.split(".")[0] in _OWN or host.endswith(".localhost"):
+        return "a name by which a machine speaks of itself"
+    return None
+
+
+def _endpoints(book: Book) -> Iterator[tuple[Place, ScriptStep, Endpoint]]:
+    for at, step in book.scripts():
+        for number, endpoint in enumerate(step.grant.network):
+            yield ("steps", at, "network", number, "host"), step, endpoint
+
+
+def steps_stay_at_their_target(book: Book) -> Iterator[Finding]:
+    """L017. A step dials no target but its own, and there only the port of its login: not the other environment, and
+    not what the gates look at (metrics, health pages)."""
+    owners = {target.host: target for target in book.runbook.targets.values()}
+    for place, step, endpoint in _endpoints(book):
+        own = book.target(step)
+        host = own.host if own and _TARGET_HOST.fullmatch(endpoint.host) else endpoint.host
+        owner = owners.get(host)
+        if owner is None:
+            continue
+        if own is None or owner.name != own.name:
+            mend = f"remove it, or make {owner.name} the target of a step of its own"
+            yield Finding(place, f"{step.id} may dial {owner.name}, which is not its target", mend)
+        elif endpoint.port != own.port:
+            what = f"{step.id} may dial port {endpoint.port} of {own.name}, which gates may measure"
+            yield Finding(place, what, f"leave port {own.port} only")
+
+
+def logins_are_complete(book: Book) -> Iterator[Finding]:
+    """L015. Who reads or writes a target says how it gets in: a user, the key among its secrets, the way in its
+    network. Who has no access has no target and no login."""
+    for at, step in book.scripts():
+        for name, what, mend in _login_faults(book, step):
+            yield Finding(("steps", at, name), what, mend)
+
+
+def _login_faults(book: Book, step: ScriptStep) -> Iterator[tuple[str, str, str]]:
+    if step.access is Access.NONE:
+        if step.target or step.login:
+            yield "access", f"{step.id} has access: none but a target or a login", "remove them, or say read or write"
+        return
+    if step.target is None:
+        yield "access", f"{step.id} may {step.access} but has no target", "add `target:`"
+    if step.login is None:
+        yield "access", f"{step.id} may {step.access} but cannot log in", "add `login: {user: ..., key: ...}`"
+        return
+    names = {secret.name: secret for secret in step.grant.secrets}
+    secret = names.get(step.login.key)
+    if secret is None:
+        mend = f"use one of {', '.join(names) or 'its secrets; there are none yet'}"
+        yield "login", f"{step.id} logs in with {step.login.key}, which is none of its secrets", mend
+    elif len(secret.fields) != 1:
+        yield "login", f"the key {secret.name} has {len(secret.fields)} fields", "name the one field with the key"
+    target = book.target(step)
+    if target and not any(_leads_to(endpoint, target.host, target.port) for endpoint in step.grant.network):
+        mend = f"add `network: [{{host: '{{{{ target.host }}}}', port: {target.port}}}]`"
+        yield "login", f"{step.id} logs in to {target.name} but may not dial it", mend
+
+
+def _leads_to(endpoint: Endpoint, host: str, port: int) -> bool:
+    return endpoint.port == port and (endpoint.host == host or _TARGET_HOST.fullmatch(endpoint.host) is not None)

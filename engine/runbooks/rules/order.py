@@ -1,0 +1,112 @@
+"""Rules on names and on the order of steps: L000, L009, L012, L013, L022, L023."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from engine.domain.gate import DigestCheck, ExprCheck
+from engine.domain.runbook import CloseStep, ReceiveStep
+from engine.runbooks.book import Book, Finding, target_of
+from engine.runbooks.positions import Place
+
+
+def names_are_unique(book: Book) -> Iterator[Finding]:
+    """L000. Two steps, two checks of one gate or two artefacts of one name: nobody could tell which one is meant."""
+    yield from _repeated([(("steps", at, "id"), step.id) for at, step in enumerate(book.runbook.steps)], "step")
+    for place, _, _, checks in book.check_lists():
+        yield from _repeated([((*place, number, "id"), check.id) for number, check in enumerate(checks)], "check")
+    made = [(("steps", at, "produces"), step.produces.name) for at, step in book.scripts() if step.produces]
+    yield from _repeated([(place, name) for place, name in made], "artefact")
+
+
+def _repeated(named: list[tuple[Place, str]], kind: str) -> Iterator[Finding]:
+    times = Counter(name for _, name in named)
+    seen = set()
+    for place, name in named:
+        if times[name] > 1 and name in seen:
+            yield Finding(place, f"a second {kind} is called {name}", "give it another name")
+        seen.add(name)
+
+
+def targets_are_known(book: Book) -> Iterator[Finding]:
+    """L009. A step or a check names a target that stands under `targets`."""
+    mend = f"use one of {', '.join(book.runbook.targets)}"
+    for at, step in book.scripts():
+        if step.target and step.target not in book.runbook.targets:
+            yield Finding(("steps", at, "target"), f"there is no target {step.target}", mend)
+    for place, _, check in book.checks():
+        target = target_of(check)
+        if target and target not in book.runbook.targets:
+            yield Finding((*place, "target"), f"there is no target {target}", mend)
+
+
+def begins_and_ends(book: Book) -> Iterator[Finding]:
+    """L012. A run begins by receiving and ends by closing, so that people are told; neither happens in between."""
+    steps = book.runbook.steps
+    if not isinstance(steps[0], ReceiveStep):
+        yield Finding(("steps", 0), "the first step is not receive", "begin with {id: receive, kind: receive}")
+    if not isinstance(steps[-1], CloseStep):
+        yield Finding(("steps", len(steps) - 1), "the last step is not close", "end with {id: close, kind: close}")
+    for at, step in enumerate(steps):
+        if (isinstance(step, ReceiveStep) and at > 0) or (isinstance(step, CloseStep) and at < len(steps) - 1):
+            yield Finding(("steps", at), f"step {step.id} is in the middle of the line", "remove it")
+
+
+def references_lead_back(book: Book) -> Iterator[Finding]:
+    """L013. What a step, gate or check refers to exists and comes before it (a digest may also name the step next)."""
+    for at, step in book.scripts():
+        source = book.script(step.uses, before=at) if step.uses else None
+        if step.uses and (source is None or source.produces is None):
+            yield Finding(
+                ("steps", at, "uses"),
+                f"no step {step.uses} before {step.id} produces an artefact",
+                "name an earlier step that has `produces`",
+            )
+    for at, gate in book.gates():
+        if book.script(gate.of, before=at) is None:
+            yield Finding(
+                ("steps", at, "of"), f"there is no script step {gate.of} before {gate.id}", "name the step it judges"
+            )
+    for place, at, check in book.checks():
+        if isinstance(check, ExprCheck):
+            source = book.script(check.of, before=at)
+            if source is None or source.output is None:
+                yield Finding(
+                    (*place, "of"), f"no step {check.of} before it has an output", "name an earlier step with `output`"
+                )
+        elif isinstance(check, DigestCheck):
+            yield from _digest_steps(book, place, at, check)
+
+
+def _digest_steps(book: Book, place: Place, at: int, check: DigestCheck) -> Iterator[Finding]:
+    if book.script(check.of) is None:
+        yield Finding((*place, "of"), f"there is no script step {check.of}", "name the step that will apply it")
+    if book.script(check.equals, before=at) is None:
+        yield Finding(
+            (*place, "equals"), f"there is no script step {check.equals} before it", "name the step that was tested"
+        )
+    if check.of == check.equals:
+        yield Finding(place, f"{check.of} is compared with itself", "compare what will be applied with what was tested")
+
+
+def scripts_exist(book: Book) -> Iterator[Finding]:
+    """L022. Every script lies in the runbook's folder, so that the snapshot and its digest cover it."""
+    folder = f"the folder {book.runbook.name}/"
+    for at, step in book.scripts():
+        if step.script.file not in book.files:
+            yield Finding(("steps", at, "script"), f"{step.script.file} is not in {folder}", "add the file")
+        if step.rollback and step.rollback.script.file not in book.files:
+            place: Place = ("steps", at, "rollback", "script")
+            yield Finding(place, f"{step.rollback.script.file} is not in {folder}", "add the file")
+
+
+def targets_are_different_hosts(book: Book) -> Iterator[Finding]:
+    """L023. No two targets are one host: an unprotected name for a protected host would be a way around everything."""
+    first: dict[str, str] = {}
+    for name, target in book.runbook.targets.items():
+        other = first.setdefault(target.host, name)
+        if other != name:
+            yield Finding(
+                ("targets", name, "host"), f"{name} is the same host as {other}", "give every target a host of its own"
+            )

@@ -1,0 +1,166 @@
+"""Rules on inputs, placeholders, conditions and times: L008, L010, L014, L018."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import cel
+
+from engine.domain import journey, template
+from engine.domain.errors import BadInput
+from engine.domain.gate import (
+    LOOP,
+    MAX_LOOPS,
+    VARIABLES,
+    Check,
+    CommandCheck,
+    DigestCheck,
+    ExprCheck,
+    HttpCheck,
+    PromqlCheck,
+)
+from engine.domain.runbook import ScriptStep
+from engine.runbooks.book import Book, Finding
+from engine.runbooks.positions import Place
+
+_BOUND_NAME = re.compile(LOOP.pattern + r"\s*\(\s*([A-Za-z_]\w*)\s*,")
+_FUNCTIONS = frozenset(
+    {"size", "contains", "startsWith", "endsWith", "matches", "has", "type", "dyn"}
+    | {"int", "uint", "double", "string", "bytes", "duration", "timestamp"}
+)
+_ESCAPED_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
+
+
+def inputs_are_bounded(book: Book) -> Iterator[Finding]:
+    """L010. Whoever can raise an alert chooses its labels: each value is one of an enum, or matches a pattern with
+    both anchors and a largest length (so without *, +, {n,}); the machine compares the whole value."""
+    for number, rule in enumerate(book.runbook.inputs):
+        place: Place = ("inputs", book.runbook.inputs[number].name)
+        if rule.enum and rule.pattern is None:
+            continue
+        if rule.pattern is None or rule.enum:
+            what = f"input {rule.name} has {'both an enum and a pattern' if rule.enum else 'no bounds'}"
+            yield Finding(place, what, "give it an `enum` or an anchored `pattern`")
+            continue
+        fault = _pattern_fault(rule.pattern)
+        if fault:
+            yield Finding(
+                (*place, "pattern"), f"the pattern of input {rule.name} {fault}", "write such as ^[a-z][a-z0-9-]{0,30}$"
+            )
+
+
+def _pattern_fault(pattern: str) -> str | None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"is no regular expression: {error}"
+    bare = _ESCAPED_OR_CLASS.sub("x", pattern)
+    if not (bare.startswith("^") and bare.endswith("$")):
+        return "is not anchored"
+    if "|" in bare:
+        return "has alternatives; use an enum"
+    if _UNBOUNDED.search(bare):
+        return "has no largest length"
+    return None
+
+
+def placeholders_are_known(book: Book) -> Iterator[Finding]:
+    """L014. `{{ inputs.NAME }}` and `{{ target.host }}` (in arguments also `target.name` and `target.port`) stand for
+    known names; in a query, where text would be syntax, they stand within quotes."""
+    inputs = {rule.name: "" for rule in book.runbook.inputs}
+    for at, step in book.scripts():
+        target = {"name": "", "host": "", "port": ""} if step.target else {}
+        values = {"inputs": inputs, "target": target}
+        yield from _fill_all(("steps", at, "args"), step.script.args, values)
+        if step.rollback:
+            yield from _fill_all(("steps", at, "rollback", "args"), step.rollback.script.args, values)
+    for place, _, check in book.checks():
+        values = {"inputs": inputs, "target": {"host": ""}}
+        match check:
+            case CommandCheck():
+                yield from _fill_all((*place, "run"), check.run, values)
+            case HttpCheck():
+                yield from _fill_all((*place, "path"), (check.path,), values)
+            case PromqlCheck():
+                yield from _fill_all((*place, "query"), (check.query,), values)
+                yield from _in_quotes((*place, "query"), check.query)
+
+
+def _fill_all(place: Place, texts: tuple[str, ...], values: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+    for text in texts:
+        try:
+            template.fill(text, values)
+        except BadInput as error:
+            yield Finding(place, str(error), error.remedy)
+
+
+def _in_quotes(place: Place, query: str) -> Iterator[Finding]:
+    outside = re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', '""', query)
+    if "{{" in outside:
+        yield Finding(place, "a placeholder of the query stands outside of quotes", 'write such as {env="{{ ... }}"}')
+    if "`" in query:
+        yield Finding(place, "the query has backquotes, in which nothing can be escaped", "use double quotes")
+
+
+def conditions_compile(book: Book) -> Iterator[Finding]:
+    """L018. A condition is CEL, names only what its kind of check measures and calls only what CEL has, and loops at
+    most twice; a mistake would be found in the night otherwise, as a gate that never opens."""
+    for place, _, check in book.checks():
+        for key, condition in _conditions(check):
+            fault = _condition_fault(condition, VARIABLES[check.type])
+            if fault:
+                yield Finding(
+                    (*place, key),
+                    f"{condition}: {fault}",
+                    "mend the condition; the language is CEL, see https://cel.dev",
+                )
+
+
+def _conditions(check: Check) -> Iterator[tuple[str, str]]:
+    if not isinstance(check, DigestCheck):
+        yield "expect", check.expect
+    if isinstance(check, ExprCheck) and check.unless is not None:
+        yield "unless", check.unless
+
+
+def _condition_fault(condition: str, known: frozenset[str]) -> str | None:
+    try:
+        program = cel.compile(condition)
+    except ValueError as error:
+        return str(error).splitlines()[0].removeprefix(f"Failed to parse expression '{condition}': ")[:160]
+    loops = LOOP.findall(condition)
+    if len(loops) > MAX_LOOPS:
+        return f"more than {MAX_LOOPS} of all, exists, map, filter"
+    unknown = set(program.variables()) - known - set(_BOUND_NAME.findall(condition))
+    if unknown:
+        return f"{', '.join(sorted(unknown))} is not measured; there is {', '.join(sorted(known))}"
+    strange = {name for name in program.functions() if name.isidentifier()} - _FUNCTIONS
+    if strange:
+        return f"there is no function {', '.join(sorted(strange))}"
+    if not program.variables():
+        return "looks at nothing that was measured"
+    return None
+
+
+def times_fit_the_deadline(book: Book) -> Iterator[Finding]:
+    """L008. All that may happen, each as slow as allowed (rehearsals, samples, waiting for approval), fits within the
+    deadline: otherwise a run would be cut off while everything is as declared."""
+    needed = 0.0
+    for leg in journey.plan(book.runbook).line:
+        if leg.kind is journey.LegKind.ATTEMPT and isinstance(leg.step, ScriptStep):
+            needed += leg.step.timeout_s
+            if leg.step.approval and leg.role is journey.Role.FORWARD:
+                needed += leg.step.approval.expires_s
+        needed += sum(_check_time(check) for check in leg.checks)
+    if needed > book.runbook.deadline_s:
+        what = f"all timeouts and waits together take {needed / 60:.0f} min, the deadline is shorter"
+        yield Finding(("deadline",), what, f"raise it to at least {needed // 60 + 1:.0f}m, or shorten the others")
+
+
+def _check_time(check: Check) -> float:
+    if not isinstance(check, (CommandCheck, HttpCheck, PromqlCheck)):
+        return 0
+    sampling = check.sampling
+    return sampling.count * check.timeout_s + (sampling.count - 1) * sampling.every_s

@@ -1,0 +1,85 @@
+"""The shelf: runbooks on disk -> snapshots, or every problem at once. Implements the port `RunbookShelf`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from engine.domain.alert import Alert
+from engine.domain.digest import snapshot_digest
+from engine.domain.errors import BadInput
+from engine.domain.runbook import Snapshot
+from engine.runbooks import convert, folder, positions, shape
+from engine.runbooks.book import Book
+from engine.runbooks.lint import lint
+from engine.runbooks.positions import Problem
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+SHOWN = 40
+
+
+class Shelf:
+    """The folder of runbooks: NAME.yaml, and NAME/ with its scripts. Nothing is cached."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> tuple[str, ...]:
+        """Every runbook that lies there, whether it loads or not."""
+        return tuple(sorted(path.stem for path in self.folder.glob("*.yaml") if _NAME.fullmatch(path.stem)))
+
+    def read(self, name: str) -> Snapshot:
+        """Parse, validate and lint; raises BadInput whose message is one line a problem: `file:line: what - mend`."""
+        if not _NAME.fullmatch(name):
+            raise BadInput(f"{name[:60]!r} is no name of a runbook", f"there is {', '.join(self.names()) or 'none'}")
+        path = self.folder / f"{name}.yaml"
+        if not path.exists():
+            raise BadInput(f"there is no runbook {name}", f"there is {', '.join(self.names()) or 'none'}")
+        try:
+            source, files = folder.text(path), folder.files(self.folder / name)
+        except folder.Unreadable as error:
+            raise _refusal(str(path), [error.problem]) from None
+        return _snapshot(source, files, str(path), name)
+
+    def restore(self, source: str, files: Mapping[str, bytes]) -> Snapshot:
+        """A snapshot from what a run stored, held to the same rules; raises BadInput."""
+        return _snapshot(source, files, "the stored runbook", None)
+
+    def matching(self, alert: Alert) -> str | None:
+        """The one runbook whose trigger takes this alert; None when none or several do. A broken file never matches."""
+        found = [name for name in self.names() if self._takes(name, alert)]
+        return found[0] if len(found) == 1 else None
+
+    def _takes(self, name: str, alert: Alert) -> bool:
+        try:
+            runbook = self.read(name).runbook
+        except BadInput:
+            return False
+        severe = not runbook.severities or alert.severity in runbook.severities
+        return severe and alert.name in runbook.alertnames
+
+
+def _snapshot(source: str, files: Mapping[str, bytes], where: str, name: str | None) -> Snapshot:
+    document = positions.read(source)
+    if document.problems and document.value is None:
+        raise _refusal(where, document.problems)
+    file = shape.validate(document)
+    if file is None or document.problems:
+        raise _refusal(where, document.problems)
+    runbook = convert.runbook(file)
+    problems = list(lint(Book(file=file, runbook=runbook, files=frozenset(files)), document))
+    if name is not None and name != file.name:
+        line = document.line(("name",))
+        problems.append(Problem(line, f"the name {file.name} is not the file's", f"write `name: {name}`"))
+    if problems:
+        raise _refusal(where, problems)
+    return Snapshot(runbook=runbook, source=source, files=dict(files), digest=snapshot_digest(source, files))
+
+
+def _refusal(where: str, problems: Iterable[Problem]) -> BadInput:
+    ordered = sorted(problems)
+    lines = [f"{where}:{problem.line}: {problem.what} - {problem.mend}" for problem in ordered[:SHOWN]]
+    if len(ordered) > SHOWN:
+        lines.append(f"{where}: and {len(ordered) - SHOWN} more")
+    return BadInput("\n".join(lines), "mend the runbook; a run that is under way keeps the one that it started with")
