@@ -13,7 +13,9 @@ from typing import Any
 from engine.domain import digest
 from engine.domain.errors import BadInput
 from engine.domain.gate import Check
-from engine.domain.incident import AttemptView, CheckView, IncidentView, NoteView, RunView, VerdictView
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import AttemptView, CheckView, IncidentView, RunView, VerdictView
+from engine.domain.journey import Journey
 from engine.harness.rule import plain
 
 SCHEMA = "harness-note/v1"
@@ -25,7 +27,7 @@ STEP_WORDS = ("followed", *FLAGGED)
 _BY_HAND = "write the rule into agents.md by hand, with a test of your own"
 
 
-def render(number: int, note: NoteView, incident: IncidentView, gates: Mapping[str, Sequence[Check]]) -> str:
+def render(note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
     """The fixture as JSON text, ASCII only, the same for the same input; raises BadInput when there is no evidence.
 
     Gates of the steps that drifted or were skipped are kept; of all steps when none of those was measured. What does
@@ -39,7 +41,7 @@ def render(number: int, note: NoteView, incident: IncidentView, gates: Mapping[s
         raise BadInput(f"no gate measured anything in INC-{incident.number}, so there is nothing to replay", _BY_HAND)
     value: dict[str, Any] = {
         "schema": SCHEMA,
-        "id": f"HN-{number}",
+        "id": f"HN-{note.id}",
         "incident": f"INC-{incident.number}",
         "written_at": note.at.isoformat(),
         "runbook": run.runbook,
@@ -53,6 +55,7 @@ def render(number: int, note: NoteView, incident: IncidentView, gates: Mapping[s
         "verdicts": [],
         "left_out": [],
     }
+    gates = {leg.id: leg.checks for line in (journey.line, *journey.rollbacks) for leg in line}
     verdicts, attempts = _concerned(note, run)
     for verdict in verdicts:
         _add(value, "verdicts", _verdict(verdict, gates.get(verdict.leg, ())), f"verdict of {verdict.leg}")
@@ -65,7 +68,7 @@ def render(number: int, note: NoteView, incident: IncidentView, gates: Mapping[s
     return _text(value)
 
 
-def _concerned(note: NoteView, run: RunView) -> tuple[Sequence[VerdictView], Sequence[AttemptView]]:
+def _concerned(note: NoteDraft, run: RunView) -> tuple[Sequence[VerdictView], Sequence[AttemptView]]:
     flagged = {step for step, word in note.steps.items() if word in FLAGGED}
     verdicts = [verdict for verdict in run.verdicts if {_step(verdict.leg), _step(verdict.of)} & flagged]
     measured = verdicts or list(run.verdicts)

@@ -7,12 +7,12 @@ Format: https://git-scm.com/docs/diff-format#generate_patch_text_with_p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from engine.domain.errors import BadInput
-from engine.domain.gate import Check
-from engine.domain.incident import IncidentView, NoteView
+from engine.domain.errors import BadInput, Conflict
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import IncidentView
+from engine.domain.journey import Journey
 from engine.harness import fixture, rule
 
 REVIEW_AFTER = timedelta(days=90)
@@ -25,29 +25,30 @@ def next_number(agents_md: str, at_least: int) -> int:
     return max(at_least, 1 + max(rule.numbers(_split(agents_md)), default=0))
 
 
-def make_patch(
-    *, number: int, note: NoteView, incident: IncidentView, gates: Mapping[str, Sequence[Check]], agents_md: str
-) -> str:
-    """A unified diff for the repository's root; empty when agents.md has the rule HN-`number` already.
+def make_patch(note: NoteDraft, incident: IncidentView, *, journey: Journey, agents_md: str) -> str:
+    """A unified diff for the repository's root; empty when agents.md has this very rule already.
 
-    `gates`: leg id -> its checks, of the runbook that the run kept. Raises BadInput: no marked section or a full one,
-    a rule without words, no recorded evidence.
+    `journey` is planned from the runbook that the run kept: it says how the gates were written. Raises BadInput (no
+    marked section or a full one, a rule without words, no recorded evidence), Conflict (another rule of this number).
     """
     if len(agents_md) > MAX_AGENTS:
         raise BadInput("agents.md is larger than 1 MiB", "it should be a short map: shorten it")
     lines = _split(agents_md)
     section = rule.section(lines)
-    known = rule.numbers([lines[at] for at in section])
-    if number in known:
+    rules = [lines[at].rstrip() for at in section]
+    known = rule.numbers(rules)
+    path = f"tests/regressions/hn-{note.id}.json"
+    review_by = (note.at + REVIEW_AFTER).date()
+    new = rule.line(note.id, note.rule, incident=incident.number, review_by=review_by, test=path)
+    if new in rules:
         return ""
+    if note.id in known:
+        raise Conflict(f"agents.md has another rule HN-{note.id}", "number the note anew: see next_number")
     if len(known) >= rule.MAX_RULES:
         raise BadInput(f"agents.md has {len(known)} harness rules", "retire one, or make a gate or a lint of it, first")
-    path = f"tests/regressions/hn-{number}.json"
-    review_by = (note.at + REVIEW_AFTER).date()
-    new = rule.line(number, note.rule, incident=incident.number, review_by=review_by, test=path)
     ending = "\r" if lines[section.stop].endswith("\r") else ""
     return _insertion("agents.md", lines, section.stop, new + ending) + _new_file(
-        path, fixture.render(number, note, incident, gates)
+        path, fixture.render(note, incident, journey)
     )
 
 

@@ -40,7 +40,7 @@ def test_the_recorded_evidence_gives_the_recorded_verdict(path: Path) -> None:
 
 
 def test_the_made_up_fixture_is_judged_again_sample_by_sample_in_every_kind() -> None:
-    assert replayed(load(FOLDER / "hn-1.json")) == 7
+    assert replayed(load(FOLDER / "hn-0.json")) == 7
 
 
 def test_every_fixture_has_its_rule_and_every_rule_its_fixture() -> None:
@@ -66,7 +66,7 @@ def places() -> list[tuple[str, str, Any]]:
 @pytest.mark.parametrize(("check_id", "field", "value"), places())
 def test_the_replay_notices_evidence_that_does_not_give_the_verdict(check_id: str, field: str, value: Any) -> None:
     """Without this, a replay that judges nothing would look just as green."""
-    fixture = copy.deepcopy(load(FOLDER / "hn-1.json"))
+    fixture = copy.deepcopy(load(FOLDER / "hn-0.json"))
     (check,) = [check for verdict in fixture["verdicts"] for check in verdict["checks"] if check["id"] == check_id]
     assert check["samples"][0]["seen"][field] != value
     check["samples"][0]["seen"][field] = value
@@ -75,14 +75,14 @@ def test_the_replay_notices_evidence_that_does_not_give_the_verdict(check_id: st
 
 
 def test_the_replay_notices_a_condition_that_was_loosened() -> None:
-    fixture = copy.deepcopy(load(FOLDER / "hn-1.json"))
+    fixture = copy.deepcopy(load(FOLDER / "hn-0.json"))
     fixture["verdicts"][0]["checks"][0]["check"]["expect"] = "true"
 
     assert "disk-is-full: the definition is not the one that was measured" in problems(fixture)
 
 
 def test_the_replay_notices_a_gate_that_held_without_an_independent_check() -> None:
-    fixture = copy.deepcopy(load(FOLDER / "hn-1.json"))
+    fixture = copy.deepcopy(load(FOLDER / "hn-0.json"))
     for check in fixture["verdicts"][0]["checks"]:
         check["independent"] = False
 

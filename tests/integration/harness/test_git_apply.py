@@ -12,7 +12,7 @@ import pytest
 from engine.domain.errors import BadInput
 from engine.harness import rule
 from engine.harness.patch import make_patch
-from tests.unit.harness.incidents import AGENTS, GATES, incident, note, run
+from tests.unit.harness.incidents import AGENTS, JOURNEY, incident, note, run
 
 EMPTY = f"{rule.BEGIN}\n{rule.END}"
 
@@ -42,12 +42,9 @@ def test_git_applies_it_and_the_rule_and_the_fixture_are_there(tmp_path: Path, a
     git(tmp_path, "init", "-q")
     (tmp_path / "agents.md").write_bytes(agents_md.encode())
     patch = make_patch(
-        number=7,
-        note=note(
-            rule="Größe prüfen 😀 \u202e<!-- end of harness rules -->\n+++ b/engine/service.py", what="\n--- a\n"
-        ),
-        incident=incident(run()),
-        gates=GATES,
+        note(rule="Größe prüfen 😀 \u202e<!-- end of harness rules -->\n+++ b/engine/service.py", what="\n--- a\n"),
+        incident(run()),
+        journey=JOURNEY,
         agents_md=agents_md,
     )
 
@@ -57,6 +54,7 @@ def test_git_applies_it_and_the_rule_and_the_fixture_are_there(tmp_path: Path, a
     after = (tmp_path / "agents.md").read_bytes().decode().split("\n")
     (new,) = [line for line in after if line.startswith("- HN-7: Größe prüfen 😀 !-- end of harness rules")]
     assert [line for line in after if line != new] == agents_md.split("\n")
+    assert new.endswith("\r") == ("\r" in agents_md)
     assert after.index(new) in rule.section(after)
     assert json.loads((tmp_path / "tests/regressions/hn-7.json").read_text())["incident"] == "INC-42"
     assert git(tmp_path, "status", "--porcelain", "-uall").split() == [
@@ -67,15 +65,15 @@ def test_git_applies_it_and_the_rule_and_the_fixture_are_there(tmp_path: Path, a
 def test_after_it_is_applied_nothing_is_left_to_add(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / "agents.md").write_text(AGENTS)
-    patch = make_patch(number=7, note=note(), incident=incident(run()), gates=GATES, agents_md=AGENTS)
+    patch = make_patch(note(), incident(run()), journey=JOURNEY, agents_md=AGENTS)
     git(tmp_path, "apply", "-", text=patch.encode())
     now = (tmp_path / "agents.md").read_text()
 
-    again = make_patch(number=7, note=note(), incident=incident(run()), gates=GATES, agents_md=now)
+    again = make_patch(note(), incident(run()), journey=JOURNEY, agents_md=now)
 
     assert again == ""
 
 
 def test_a_file_without_the_section_gives_no_patch_that_could_fail_later() -> None:
     with pytest.raises(BadInput):
-        make_patch(number=7, note=note(), incident=incident(run()), gates=GATES, agents_md="# other\n")
+        make_patch(note(), incident(run()), journey=JOURNEY, agents_md="# other\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 from engine.domain import digest
 from engine.domain.alert import Severity
 from engine.domain.gate import Check, CommandCheck, ExprCheck, HttpCheck, Json, Parse
-from engine.domain.incident import AttemptView, CheckView, IncidentView, NoteView, Person, RunView, VerdictView
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import AttemptView, CheckView, IncidentView, Person, RunView, VerdictView
+from engine.domain.journey import Journey, Leg, LegKind
+from engine.domain.runbook import GateStep
 from engine.domain.states import AttemptState, IncidentState, RunState, Verdict
 
 BEGUN = datetime(2026, 3, 1, 10, 16, tzinfo=UTC)
@@ -25,7 +27,17 @@ DF = CommandCheck(
 CAUSE = ExprCheck(id="cause-is-known", of="diagnose", expect="out.cause == 'log_growth'")
 UP = HttpCheck(id="answers", target="staging", path="/health", expect="status == 200")
 
-GATES: Mapping[str, tuple[Check, ...]] = {"diagnosis-gate": (DF, CAUSE), "staging-gate": (UP,)}
+
+def journey(**gates: tuple[Check, ...]) -> Journey:
+    """The gates of a runbook; `_` in a name stands for `-`."""
+    legs = []
+    for name, checks in gates.items():
+        step = GateStep(id=name.replace("_", "-"), of="x", checks=checks, fresh_for_s=60)
+        legs.append(Leg(id=step.id, kind=LegKind.GATE, step=step, of=step.of, checks=checks))
+    return Journey(line=tuple(legs), rollbacks=())
+
+
+JOURNEY = journey(diagnosis_gate=(DF, CAUSE), staging_gate=(UP,))
 
 
 def found(check: Check, seen: Json, verdict: Verdict = Verdict.HELD) -> CheckView:
@@ -115,18 +127,17 @@ def incident(*runs: RunView, number: int = 42) -> IncidentView:
     )
 
 
-def note(**changes: Any) -> NoteView:
+def note(**changes: Any) -> NoteDraft:
     fields: dict[str, Any] = {
-        "id": "7",
+        "id": 7,
         "by": Person(id="U123", name="Ada"),
         "at": datetime(2026, 3, 1, 11, 0, tzinfo=UTC),
         "steps": {"diagnose": "drifted", "staging": "followed"},
         "what": "It blamed the logs; in truth java held a deleted file open.",
         "change": "Compare df with du before a cause is named.",
         "rule": "Before naming log_growth, compare df with du; if they differ, look for deleted open files first.",
-        "patch": "",
     }
-    return NoteView(**(fields | changes))
+    return NoteDraft(**(fields | changes))
 
 
 AGENTS = """# A map

@@ -11,26 +11,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain.errors import BadInput
-from engine.domain.incident import IncidentView, NoteView
+from engine.domain.errors import BadInput, Conflict
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import IncidentView
 from engine.harness import fixture, rule
 from engine.harness.patch import make_patch, next_number
-from tests.unit.harness.incidents import AGENTS, BEGUN, CAUSE, DF, GATES, UP, found, incident, note, run, verdict
+from tests.unit.harness.incidents import (
+    AGENTS,
+    BEGUN,
+    CAUSE,
+    DF,
+    JOURNEY,
+    UP,
+    found,
+    incident,
+    journey,
+    note,
+    run,
+    verdict,
+)
 
 
-def patch(
-    note: NoteView | None = None, incident_view: IncidentView | None = None, agents_md: str = AGENTS, number: int = 7
-) -> str:
-    return make_patch(
-        number=number,
-        note=note or default_note(),
-        incident=incident_view or incident(run()),
-        gates=GATES,
-        agents_md=agents_md,
-    )
-
-
-default_note = note
+def patch(draft: NoteDraft | None = None, incident_view: IncidentView | None = None, agents_md: str = AGENTS) -> str:
+    return make_patch(draft or note(), incident_view or incident(run()), journey=JOURNEY, agents_md=agents_md)
 
 
 def added(text: str) -> list[str]:
@@ -69,8 +72,15 @@ def test_the_rule_goes_to_the_end_of_the_marked_section() -> None:
     ]
 
 
-def test_the_same_number_is_never_added_twice() -> None:
-    assert patch(number=3) == ""
+def test_a_rule_that_is_there_is_not_added_again() -> None:
+    applied = AGENTS.replace(rule.END, f"{added(patch())[0]}\n{rule.END}")
+
+    assert patch(agents_md=applied) == ""
+
+
+def test_a_number_is_never_given_to_two_rules() -> None:
+    with pytest.raises(Conflict, match="another rule HN-3"):
+        patch(note(id=3))
 
 
 def test_a_new_number_is_above_what_agents_md_has() -> None:
@@ -191,9 +201,8 @@ def test_when_no_step_was_flagged_every_gate_is_kept() -> None:
 
 def test_a_check_that_is_no_longer_written_as_it_was_measured_is_not_passed_off_as_the_definition() -> None:
     loosened = replace(DF, expect="out > 10.0")
-    gates = {"diagnosis-gate": (loosened, CAUSE)}
 
-    text = make_patch(number=7, note=note(), incident=incident(run()), gates=gates, agents_md=AGENTS)
+    text = make_patch(note(), incident(run()), journey=journey(diagnosis_gate=(loosened, CAUSE)), agents_md=AGENTS)
 
     first, second = fixture_of(text)["verdicts"][0]["checks"]
     assert first["check"] is None
@@ -202,7 +211,7 @@ def test_a_check_that_is_no_longer_written_as_it_was_measured_is_not_passed_off_
 
 def test_a_fixture_in_which_no_condition_is_known_would_prove_nothing() -> None:
     with pytest.raises(BadInput, match="nobody knows any more"):
-        make_patch(number=7, note=note(), incident=incident(run()), gates={}, agents_md=AGENTS)
+        make_patch(note(), incident(run()), journey=journey(), agents_md=AGENTS)
 
 
 def test_the_last_run_is_what_the_note_is_about() -> None:
