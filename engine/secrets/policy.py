@@ -94,9 +94,14 @@ def _check(ref: SecretRef) -> None:
         raise Refused(f"{ref.name!r} is no name for a secret", "use letters, digits, `_`, `-` and `.`")
     if not ref.fields or not all(_NAME.fullmatch(field) for field in ref.fields):
         raise Refused(f"secret {ref.name!r} lists no usable fields", "list the fields that the step needs: [value]")
-    segments = ref.path.split("/")
-    if not _PATH.fullmatch(ref.path) or segments[0] in _OWN or "data" not in segments[1:-1]:
+    check_path(ref.path)
+
+
+def check_path(path: str) -> None:
+    """A full API path of a kv version 2 engine that is safe to put into a policy; raises Refused."""
+    segments = path.split("/")
+    if not _PATH.fullmatch(path) or segments[0] in _OWN or "data" not in segments[1:-1]:
         raise Refused(
-            f"secret {ref.name!r}: {ref.path!r} is no path of a kv version 2 engine",
+            f"{path!r} is no path of a kv version 2 engine",
             "write the literal API path, such as kv/data/checkout/staging/deploy-key",
         )
