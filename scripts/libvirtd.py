@@ -9,8 +9,10 @@ never) makes every destroy take seconds. `stop` ends only what `start` started. 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
+import grp
 import os
 import shutil
 import signal
@@ -83,11 +85,24 @@ def reap(state: Path) -> None:
     """The sub-reaper: parent of the daemons, collector of every QEMU that they leave. Ends with libvirtd."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     Path("/run/libvirt").mkdir(parents=True, exist_ok=True)
+    _open_kvm()
     pids = {daemon: _spawn(daemon, state) for daemon in ("virtlogd", "libvirtd") if not answers(daemon)}
     while pids.get("libvirtd"):
         pid, _ = os.wait()
         if pid == pids["libvirtd"]:
             return
+
+
+def _open_kvm() -> None:
+    """Give /dev/kvm to group kvm, as udev would.
+
+    Left to root alone it makes libvirt probe QEMU anew for each VM (20 s): the probe sees KVM, and QEMU's user does not.
+    """
+    device = Path("/dev/kvm")
+    with contextlib.suppress(OSError, KeyError):
+        if device.stat().st_mode & 0o077 == 0:
+            os.chown(device, 0, grp.getgrnam("kvm").gr_gid)
+            device.chmod(0o660)
 
 
 def _spawn(daemon: str, state: Path) -> int:

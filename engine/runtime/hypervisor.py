@@ -32,7 +32,7 @@ from engine.runtime.transport import Transport
 Accel = Literal["auto", "kvm", "tcg"]
 KVM_DEVICE = Path("/dev/kvm")
 BOOT_TIMEOUT_S = 180.0
-TRIAL_TIMEOUT_S = 60.0
+TRIAL_TIMEOUT_S = 20.0  # KVM boots in a second or two, or never
 GONE_TIMEOUT_S = 20.0
 TRIAL_MEMORY_MB = 256
 KEEPALIVE = (5, 3)  # seconds, tries
@@ -103,6 +103,13 @@ class LibvirtHypervisor:
     def image_digest(self, image_name: str) -> str:
         """See `ports.Hypervisor.image_digest`."""
         return image.image_digest(self._images, image_name)
+
+    def reachable(self) -> None:
+        """See `ports.Hypervisor.reachable`."""
+        try:
+            self._connect().getLibVersion()
+        except libvirt.libvirtError as error:
+            raise self._unavailable("libvirt does not answer", error) from None
 
     def trial_boot(self, image_name: str = "step") -> float:
         """Boot a VM, run `true` in it, destroy it: seconds. Raises Unavailable with what went wrong, BadInput."""

@@ -34,6 +34,8 @@ UID = 1000
 class Machine:
     """What only a real VM can do. Tests that run this agent as a plain process put something harmless here."""
 
+    root = Path("/")  # where the paths of requests begin
+
     def ready(self) -> None:
         """Bring up the loopback interface (SIOCSIFFLAGS, up | loopback | running)."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
@@ -139,6 +141,9 @@ class Agent:
         thread.start()
         return thread
 
+    def _at(self, path: str) -> Path:
+        return self._machine.root / path.lstrip("/")
+
     # -- set-up
 
     def _set_up(self, number: int, payload: bytes) -> None:
@@ -164,7 +169,7 @@ class Agent:
     def _put(self, number: int, payload: bytes) -> None:
         (size,) = struct.unpack_from("!I", payload)
         meta, data = json.loads(payload[4 : 4 + size]), payload[4 + size :]
-        path = Path(meta["path"])
+        path = self._at(meta["path"])
         self._folder(path.parent)
         how = os.O_APPEND if meta["append"] else os.O_CREAT | os.O_EXCL
         fd = os.open(path, os.O_WRONLY | how, 0o600)
@@ -186,7 +191,7 @@ class Agent:
     def _collect(self, number: int, payload: bytes) -> None:
         request = json.loads(payload)
         self._streams[number] = stream = Stream(self._line, number)
-        self._thread(self._send_folder, stream, Path(request["path"]), request["max_files"], request["max_bytes"])
+        self._thread(self._send_folder, stream, self._at(request["path"]), request["max_files"], request["max_bytes"])
 
     def _send_folder(self, stream: Stream, base: Path, max_files: int, max_bytes: int) -> None:
         try:
@@ -214,13 +219,13 @@ class Agent:
         request = json.loads(payload)
         env = {"PATH": PATH, "HOME": "/step", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
         for folder in request["folders"]:
-            self._folder(Path(folder))
+            self._folder(self._at(folder))
         pipe = subprocess.PIPE
         try:
             with self._exited:  # the reaper must not see the pid before it is noted
                 process = subprocess.Popen(
                     request["argv"],
-                    cwd=request["cwd"],
+                    cwd=self._at(request["cwd"]),
                     env=env | self._env | request["env"],
                     stdin=pipe,
                     stdout=pipe,

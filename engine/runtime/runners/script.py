@@ -1,0 +1,175 @@
+"""The script runner: a file of the runbook's folder, run in a VM. What the script finds there:
+
+/step/runbook/   every file of the runbook's folder          /step/inputs.json   the inputs (also SIGNALBOX_INPUT_NAME)
+/step/artefact/  the files of the artefact it uses           /step/claims.json   what earlier steps printed, by step id
+/step/out/       where it leaves the artefact it produces    /run/secrets/NAME   its declared secrets
+$SIGNALBOX_ATTEMPT and, with an artefact, $SIGNALBOX_ARTEFACT_DIGEST say what this is.
+`ssh target -- command` enters the target, when the step declares a login.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, assert_never
+
+from engine.domain import digest
+from engine.domain.errors import BadInput
+from engine.domain.gate import Json
+from engine.domain.journey import Role
+from engine.domain.ports import Conclusion, Ending, FileIn, Order, SecretValue, TaskResult, VmTask
+from engine.domain.runbook import Access, OutputRule, Script, ScriptStep
+from engine.runtime import archive
+from engine.runtime.runners import ssh
+
+HOME = "/step"
+OUT = f"{HOME}/out"
+MAX_OUTPUT_LINE = 64 * 1024
+
+
+class ScriptRunner:
+    """Implements `ports.Runner`. Change `version` whenever a script would find something else in its VM."""
+
+    version = "script/1"
+
+    def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
+        """See `ports.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
+        step, script = _parts(order)
+        if script.file not in order.snapshot.files:
+            raise BadInput(f"step {step.id}: no file {script.file!r} in the runbook's folder", "add it, or mend `file`")
+        files = (*_runbook(order, script), *_given(order), *_artefact(order))
+        if step.login is not None and order.target is not None:
+            files += ssh.files(order.target, order.site, step.login)
+            secrets = ssh.with_final_newline(secrets, step.login.key)
+        return VmTask(
+            id=order.attempt_id,
+            run_id=order.run_id,
+            image=step.image,
+            argv=(f"{HOME}/runbook/{script.file}", *order.args),
+            timeout_s=step.timeout_s,
+            memory_mb=step.memory_mb,
+            env=_environment(order),
+            files=files,
+            secrets=secrets,
+            reaches=order.reaches,
+            outlives_worker=step.access is Access.WRITE,
+            collect=OUT if _produces(order) else None,
+            collect_limit=archive.MAX_BYTES,
+        )
+
+    def conclude(self, order: Order, result: TaskResult) -> Conclusion:
+        """See `ports.Runner.conclude`."""
+        step, _ = _parts(order)
+        if result.ending is not Ending.EXITED or result.code != 0:
+            return Conclusion(ok=False, reason=_why(result))
+        if result.reason:
+            return Conclusion(ok=False, reason=result.reason)
+        try:
+            output = _output(step.output, result) if step.output and order.leg.role is not Role.ROLLBACK else None
+            artefact = _packed(result) if _produces(order) else None
+        except BadInput as error:
+            return Conclusion(ok=False, reason=str(error))
+        return Conclusion(ok=True, reason="", output=output, artefact=artefact)
+
+
+def _parts(order: Order) -> tuple[ScriptStep, Script]:
+    step, script = order.leg.step, order.leg.script
+    if not isinstance(step, ScriptStep) or script is None:
+        raise BadInput(f"leg {order.leg.id} is no script step", "this is a defect of the engine: report it")
+    return step, script
+
+
+def _produces(order: Order) -> bool:
+    step, _ = _parts(order)
+    return step.produces is not None and order.leg.role is not Role.ROLLBACK
+
+
+def _runbook(order: Order, script: Script) -> list[FileIn]:
+    return [
+        FileIn(
+            path=f"{HOME}/runbook/{path}",
+            content=content,
+            mode=0o755 if path == script.file or content.startswith(b"#!") else 0o644,
+        )
+        for path, content in sorted(order.snapshot.files.items())
+    ]
+
+
+def _given(order: Order) -> list[FileIn]:
+    def document(name: str, value: object) -> FileIn:
+        return FileIn(path=f"{HOME}/{name}.json", content=json.dumps(value, sort_keys=True).encode())
+
+    return [document("inputs", dict(order.inputs)), document("claims", dict(order.claims))]
+
+
+def _artefact(order: Order) -> list[FileIn]:
+    if order.artefact is None:
+        return []
+    files = archive.unpack(order.artefact)
+    return [FileIn(path=f"{HOME}/artefact/{path}", content=content) for path, content in sorted(files.items())]
+
+
+def _environment(order: Order) -> dict[str, str]:
+    env = {f"SIGNALBOX_INPUT_{name.upper()}": value for name, value in order.inputs.items()}
+    env["SIGNALBOX_ATTEMPT"] = order.attempt_id
+    if order.artefact is not None:
+        env["SIGNALBOX_ARTEFACT_DIGEST"] = digest.of_bytes(order.artefact)
+    return env
+
+
+def _why(result: TaskResult) -> str:
+    match result.ending:
+        case Ending.EXITED:
+            return f"the script exited with code {result.code}{_last_words(result)}"
+        case Ending.SIGNALLED:
+            return f"the script was killed ({result.reason}){_last_words(result)}"
+        case Ending.TIMED_OUT:
+            return f"the script did not end in time ({result.reason})"
+        case Ending.CANCELLED:
+            return "cancelled"
+        case Ending.VM_LOST:
+            return f"the VM was lost: {result.reason}"
+        case Ending.NOT_BEGUN:
+            return f"the script was not started: {result.reason}"
+        case unknown:
+            assert_never(unknown)
+
+
+def _last_words(result: TaskResult) -> str:
+    lines = result.stderr.strip().splitlines()
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def _packed(result: TaskResult) -> bytes:
+    if not result.files:
+        raise BadInput(f"the script left no file in {OUT}")
+    return archive.pack(result.files)
+
+
+def _output(rule: OutputRule, result: TaskResult) -> dict[str, Json]:
+    """The JSON object in the last line of stdout; raises BadInput with what is wrong with it."""
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    if result.truncated or not lines:
+        raise BadInput("the script printed nothing" if not lines else "the script printed more than it may")
+    if len(lines[-1].encode()) > MAX_OUTPUT_LINE:
+        raise BadInput(f"the last line is longer than {MAX_OUTPUT_LINE} bytes")
+    try:
+        value = json.loads(lines[-1], parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadInput("the last line is not JSON") from None
+    if not isinstance(value, dict):
+        raise BadInput("the last line is JSON but not an object")
+    _conform(rule, value)
+    return value
+
+
+def _conform(rule: OutputRule, value: dict[str, Any]) -> None:
+    missing = [name for name in rule.required if name not in value]
+    if missing:
+        raise BadInput(f"the output lacks {', '.join(missing)}")
+    for name, allowed in rule.enums.items():
+        if name in value and (not isinstance(value[name], str) or value[name] not in allowed):
+            raise BadInput(f"the output's {name} is none of {', '.join(allowed)}")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
