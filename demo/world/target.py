@@ -27,8 +27,8 @@ STAGING = "staging"
 PRODUCTION = "production"
 USERS = ("reader", "verifier", "operator")
 DISK_MB = 96
-BIG_FILE_MB = 82
-SEED_MB = 56
+BIG_FILE_MB = 83
+SEED_MB = 60
 PACE_MB_S = 0.6
 MEMORY_MB = 224
 
@@ -210,8 +210,8 @@ def _make_disk(path: Path, files: Mapping[str, bytes], scratch: Path) -> None:
         file.write_bytes(content)
     with path.open("wb") as disk:
         disk.truncate(DISK_MB << 20)
-    # no journal and no reserve: a small disk should be all data
-    options = ["-O", "^has_journal", "-m", "0", "-E", "root_owner=0:0"]
+    # no journal, no reserve, few inodes: a small disk should be all data
+    options = ["-O", "^has_journal", "-N", "512", "-m", "0", "-E", "root_owner=0:0"]
     try:
         subprocess.run(
             ["mkfs.ext4", "-q", "-F", *options, "-d", str(scratch), str(path)],
