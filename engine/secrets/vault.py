@@ -218,7 +218,6 @@ _REFUSALS: tuple[tuple[type[exceptions.VaultError], type[Refused], str, str], ..
     (exceptions.Unauthorized, Denied, "refused permission", "compare the compiled policies: signalbox secrets plan"),
     (exceptions.InvalidPath, Missing, "found nothing", "write the secret (signalbox secrets put) or mend the path"),
     (exceptions.InvalidRequest, Rejected, "rejected the request", "see Vault's audit log for the reason"),
-    (exceptions.UnsupportedOperation, Rejected, "rejected the request", "see Vault's audit log for the reason"),
 )
 
 
