@@ -1,0 +1,180 @@
+"""Gate kind `promql` against a real Prometheus: what is there, what is not, what is too old, what is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+
+from engine.domain.directory import Directory
+from engine.domain.gate import Facts, PromqlCheck, Sample
+from engine.domain.ports import ProbeAnswer
+from engine.domain.states import Verdict
+from engine.gates import kinds
+from tests.integration.gates.conftest import Pages, Prometheus
+
+FACTS = Facts(inputs={"path": 'a"} or vector(1) or x{y="'}, claims={}, digests={}, hosts={"staging": "staging.demo"})
+ROOM = PromqlCheck(
+    id="room",
+    target="staging",
+    query='disk_used_ratio{env="staging"}',
+    expect="result[0] < 0.8",
+    max_age_s=30,
+    timeout_s=5,
+)
+
+
+def no_probe(target: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer:
+    raise AssertionError("this kind must not run a command")
+
+
+def measure(url: str, check: PromqlCheck) -> Sample:
+    return kinds(Directory(sites={}), url)["promql"](check, FACTS, no_probe)
+
+
+@pytest.fixture(autouse=True)
+def scraped(prometheus: Prometheus) -> None:
+    """Every test begins with a fresh sample of the page's first state."""
+    prometheus.show("disk_used_ratio 0.5\nempty_ratio NaN\n")
+    prometheus.wait("disk_used_ratio")
+
+
+def test_a_fresh_value_is_judged(prometheus: Prometheus) -> None:
+    sample = measure(prometheus.url, ROOM)
+
+    assert (sample.verdict, sample.why) == (Verdict.HELD, "result[0] < 0.8, with result = [0.5]")
+    assert measure(prometheus.url, replace(ROOM, expect="result[0] > 0.8")).verdict is Verdict.FAILED
+
+
+def test_the_evidence_holds_query_series_and_age(prometheus: Prometheus) -> None:
+    seen = measure(prometheus.url, ROOM).seen
+
+    assert isinstance(seen, dict)
+    assert seen["query"] == ROOM.query
+    assert '"env": "staging"' in json.dumps(seen["series"])
+    assert isinstance(seen["age_s"], list)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "nothing_here",
+        "sum(nothing_here)",
+        "nothing_here or vector(0)",
+        "sum(nothing_here) or vector(0)",
+        'disk_used_ratio{env="production"}',
+        "disk_used_ratio > 0.9",
+        "empty_ratio",
+        "disk_used_ratio / 0",
+        "scalar(nothing_here)",
+        "absent(nothing_here)",
+    ],
+)
+def test_no_data_is_inconclusive_and_never_holds(prometheus: Prometheus, query: str) -> None:
+    """Also where a number is made out of nothing, and whatever the condition says about it."""
+    prometheus.wait("empty_ratio")
+    check = replace(ROOM, query=query, expect="result.all(r, true)")
+
+    assert measure(prometheus.url, check).verdict is Verdict.INCONCLUSIVE
+
+
+def test_samples_that_are_too_old_are_inconclusive(prometheus: Prometheus) -> None:
+    """Prometheus itself gives a sample of five minutes ago as if it were of now."""
+    prometheus.show("disk_used_ratio 0.5\nslow_ratio 0.1 " + str(int((time.time() - 100) * 1000)) + "\n")
+    prometheus.wait("slow_ratio")
+    check = replace(ROOM, query="slow_ratio", max_age_s=60)
+
+    sample = measure(prometheus.url, check)
+
+    assert sample.verdict is Verdict.INCONCLUSIVE
+    assert sample.why.startswith("samples of slow_ratio are ")
+    assert measure(prometheus.url, replace(check, max_age_s=600)).verdict is Verdict.HELD
+
+
+def test_a_target_that_cannot_be_scraped_is_inconclusive(prometheus: Prometheus) -> None:
+    prometheus.fail_to_scrape()
+    prometheus.wait("disk_used_ratio", lambda series: not series)
+
+    assert measure(prometheus.url, ROOM).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("query", ["sum(", "disk_used_ratio[1m]", "nonsense(disk_used_ratio)"])
+def test_a_wrong_query_is_an_error(prometheus: Prometheus, query: str) -> None:
+    assert measure(prometheus.url, replace(ROOM, query=query)).verdict is Verdict.ERROR
+
+
+def test_an_input_cannot_leave_its_quotes(prometheus: Prometheus) -> None:
+    """The input of FACTS would turn the query into one that always gives 1."""
+    check = replace(ROOM, query='disk_used_ratio{path="{{ inputs.path }}"}', expect="result.all(r, true)")
+
+    assert measure(prometheus.url, check).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_prometheus_that_is_down_is_inconclusive() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        sample = measure(url, ROOM)
+
+    assert (sample.verdict, sample.why[:26]) == (Verdict.INCONCLUSIVE, "Prometheus did not answer:")
+
+
+def test_a_prometheus_that_hangs_is_inconclusive_in_time(pages: Pages) -> None:
+    begun = time.monotonic()
+
+    assert measure(pages.url, replace(ROOM, timeout_s=1)).verdict is Verdict.INCONCLUSIVE
+    assert time.monotonic() - begun < 5
+
+
+GOOD = {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "0.5"]}]}}
+API = "/api/v1/query"
+
+
+def answer(pages: Pages, body: object, status: int = 200) -> Sample:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    pages.answers[API] = (status, text)
+    return measure(pages.url, ROOM)
+
+
+def test_the_stand_in_would_hold(pages: Pages) -> None:
+    """So that the tests below are about what they change."""
+    assert answer(pages, GOOD).verdict is Verdict.HELD
+
+
+@pytest.mark.parametrize("status", [301, 401, 404, 429, 500, 503])
+def test_another_status_is_inconclusive(pages: Pages, status: int) -> None:
+    pages.headers["Location"] = f"{pages.url}{API}?redirected"
+
+    assert answer(pages, GOOD, status).verdict is Verdict.INCONCLUSIVE
+    assert not [path for path in pages.asked if "redirected" in path]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b"null", {"status": "error"}, {**GOOD, "warnings": ["half"]}])
+def test_half_an_answer_is_inconclusive(pages: Pages, body: object) -> None:
+    assert answer(pages, body).verdict is Verdict.INCONCLUSIVE
+
+
+def data(kind: object, result: object) -> dict[str, object]:
+    return {"status": "success", "data": {"resultType": kind, "result": result}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        data("matrix", []),
+        data("string", [1, "0.5"]),
+        data(None, None),
+        data("vector", [{"metric": {}, "value": [1]}]),
+        data("vector", [{"metric": {}}]),
+        data("vector", ["0.5"]),
+        data("vector", [{"metric": {}, "value": [1, "many"]}]),
+        data("vector", [{"metric": {}, "value": [1, "0.5"]}] * 101),
+        b'{"padding": "' + b"x" * 300_000 + b'"}',
+    ],
+    ids=["matrix", "string", "null", "short", "valueless", "text", "no number", "many", "huge"],
+)
+def test_an_answer_that_is_not_documented_is_an_error(pages: Pages, body: object) -> None:
+    assert answer(pages, body).verdict is Verdict.ERROR
