@@ -5,7 +5,7 @@ Synchronous; the bot crosses by `asyncio.to_thread`. Errors are those of `engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,6 +24,7 @@ from engine.domain.incident import (
     RunView,
     Topic,
 )
+from engine.domain.ports import Harness
 from engine.domain.states import Decision
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.driver import Driver
@@ -51,13 +52,13 @@ class Service:
         adapters: Adapters,
         driver: Driver,
         people: People,
-        make_patch: Callable[[NoteDraft, IncidentView], str],
+        harness: Harness,
     ) -> None:
         self._database = database
         self._adapters = adapters
         self._driver = driver
         self._people = people
-        self._make_patch = make_patch
+        self._harness = harness
 
     # -- alerts in
 
@@ -189,15 +190,18 @@ class Service:
     def note(
         self, number: int, person: Person, *, steps: Mapping[str, str], what: str, change: str, rule: str
     ) -> NoteView:
-        """Write a harness note. `steps`: step id -> followed | drifted | skipped. Raises BadInput."""
+        """Keep a harness note. `steps`: step id -> followed | drifted | skipped.
+
+        A note of which no patch can be made (no run, no words for a rule) is kept all the same, and says why.
+        """
         view = self.incident(number)
         now = self._adapters.clock.now()
         with self._database.reading() as session:
-            note_id = incidents.next_note_id(session)
+            note_id = self._harness.number(incidents.next_note_id(session))
         draft = NoteDraft(
             id=note_id, by=person, at=now, steps=dict(steps), what=what[:MAX_NOTE], change=change[:MAX_NOTE], rule=rule
         )
-        patch = self._make_patch(draft, view)
+        patch, why_none = self._patch(draft, view)
         with self._database.transaction() as session:
             row = incidents.add_note(session, number=view.number, draft=draft, patch=patch)
             incidents.append_event(
@@ -207,12 +211,23 @@ class Service:
                 at=now,
                 kind="note_written",
                 actor=person.id,
-                text=f"{person.name or person.id} wrote harness note HN-{row.id}.",
-                detail={"note": row.id},
+                text=f"{person.name or person.id} wrote harness note HN-{row.id}. {why_none}".strip(),
+                detail={"note": row.id, "no_patch": why_none},
             )
             key, urgency = f"note:{row.id}", outbox.REPORTS
             outbox.tell(session, Topic.NOTE_WRITTEN, view.number, str(row.id), key, urgency, now)
             return views.note(row)
+
+    def _patch(self, draft: NoteDraft, view: IncidentView) -> tuple[str, str]:
+        """The patch of a note, or nothing and the reason."""
+        with self._database.reading() as session:
+            history = runs.of_incident(session, view.number)
+        if not history:
+            return "", "No patch: the incident had no run, so nothing was recorded to test against."
+        try:
+            return self._harness.patch(draft, view, self._adapters.snapshot(history[-1])[1]), ""
+        except (BadInput, Conflict) as error:
+            return "", f"No patch: {error}."
 
     # -- looking
 

@@ -17,6 +17,8 @@ from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput
 
 PREFIX = "SIGNALBOX_"
+FOR_TESTS = frozenset({"payloads"})
+""" Names that only the test suite reads. """
 
 
 def _words(value: object) -> object:
@@ -36,6 +38,7 @@ class Settings(BaseModel):
     runbooks: Path = Field(Path("runbooks"), description="folder of runbooks")
     images: Path = Field(Path(".signalbox/images"), description="guest images; QEMU's user must be able to read it")
     sites: Path = Field(Path(".signalbox/sites.yaml"), description="the directory: names of hosts -> addresses, keys")
+    agents_md: Path = Field(Path("agents.md"), description="where harness notes propose their rules")
     libvirt_uri: str = Field("", description="default: qemu:///system as root, qemu:///session otherwise")
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$")
@@ -80,12 +83,13 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings; raises BadInput naming every wrong variable."""
     values: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith(PREFIX):
-            continue
         key = name.removeprefix(PREFIX).lower()
+        if not name.startswith(PREFIX) or key in FOR_TESTS:
+            continue
         if key.endswith("_file") and key not in Settings.model_fields:
-            key, text = key.removesuffix("_file"), _from_file(name, text)
-        values[key] = text
+            values[key.removesuffix("_file")] = _from_file(name, text)
+        else:
+            values[key] = text
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

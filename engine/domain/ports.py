@@ -14,7 +14,9 @@ from typing import Protocol
 from engine.domain.alert import Alert, Delivery
 from engine.domain.directory import Site
 from engine.domain.gate import Check, Facts, Json, Sample
-from engine.domain.journey import Leg
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import IncidentView
+from engine.domain.journey import Journey, Leg
 from engine.domain.runbook import SecretRef, Snapshot, Target
 
 
@@ -214,8 +216,11 @@ class SecretJournal(Protocol):
 class OpenGrant(Protocol):
     """Live secrets of one attempt. `close` revokes and proves death; raises Refused when it could not."""
 
-    values: tuple[SecretValue, ...]
-    redactor: Redactor
+    @property
+    def values(self) -> tuple[SecretValue, ...]: ...
+
+    @property
+    def redactor(self) -> Redactor: ...
 
     def close(self) -> None: ...
 
@@ -268,6 +273,19 @@ class Measure(Protocol):
 
 
 GateKinds = Mapping[str, Measure]
+
+
+# -- harness ----------------------------------------------------------------------------------------------------------
+
+
+class Harness(Protocol):
+    """From a note to a patch that a person applies."""
+
+    def number(self, at_least: int) -> int:
+        """The number for a new note: `at_least`, or more when agents.md has come further."""
+
+    def patch(self, note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
+        """A unified diff for the repository's root. Raises BadInput or Conflict with what is missing."""
 
 
 # -- runners ----------------------------------------------------------------------------------------------------------

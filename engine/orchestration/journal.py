@@ -1,4 +1,4 @@
-"""The journal of secrets: each act in a transaction of its own, so that a crash leaves no token that nobody knows of."""
+"""The journal of secrets: each act in its own transaction, so a crash leaves no token that nobody knows of."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from engine.store.ids import new_id
 
 log = structlog.get_logger()
 
-END_NOT_SEEN = frozenset({Ending.VM_LOST, Ending.CANCELLED, Ending.TIMED_OUT})
+END_NOT_SEEN = frozenset({Ending.VM_LOST, Ending.CANCELLED, Ending.TIMED_OUT, Ending.SIGNALLED})
 """ The command had begun and nobody saw its own end: what a change did is unknown. """
 EXIT_OF_SSH_ITSELF = 255
 KEPT_CHARACTERS = 64_000

@@ -164,6 +164,12 @@ def notes(session: Session, number: int) -> tuple[NoteView, ...]:
     return tuple(note(row) for row in session.scalars(query))
 
 
+def note_by_id(session: Session, number: int) -> NoteView | None:
+    """One harness note."""
+    row = session.get(models.Note, number)
+    return note(row) if row else None
+
+
 def legs(session: Session, run: models.Run, journey: Journey) -> tuple[LegView, ...]:
     """The legs as the card shows them: the main line, and a rollback line once it was entered."""
     tries = {row.leg: row for row in runs.attempts(session, run.id)}

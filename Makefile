@@ -1,0 +1,28 @@
+# Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
+.PHONY: demo test lint setup images clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo             one real alert, from Alertmanager to a gated production fix; prints one URL"
+	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
+	@echo "make test             everything that is checked: format, lint, types, imports, tests"
+	@echo "make lint             the quick part of it"
+	@echo "make clean            stop and forget the demo (images and packages stay)"
+
+demo:
+	@scripts/setup.sh demo
+	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK))
+
+test: lint
+	@.venv/bin/pytest $(PYTEST_ARGS)
+
+lint:
+	@scripts/setup.sh test
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+clean:
+	@if [ -x .venv/bin/python ]; then .venv/bin/python -m demo --stop; fi
+	@rm -rf .signalbox

@@ -1,0 +1,92 @@
+"""The process's entry point: puts the bot and the engine together. `signalbox up` runs all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import structlog
+from aiohttp import web
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError
+
+from bot.app import create_app
+from bot.options import BotOptions
+from engine import doctor as examination
+from engine import wiring
+from engine.cli import cli
+from engine.settings import Settings, load
+
+log = structlog.get_logger()
+
+
+def options(settings: Settings) -> BotOptions:
+    """What the bot must be told."""
+    token, secret = settings.slack_bot_token, settings.slack_signing_secret
+    return BotOptions(
+        public_url=settings.url,
+        slack_bot_token=token.get_secret_value() if token else "",
+        slack_signing_secret=secret.get_secret_value() if secret else "",
+        slack_api_url=settings.slack_api_url,
+        feed_channel=settings.slack_feed_channel,
+        invite=settings.slack_invite,
+    )
+
+
+@cli.command()
+def up() -> None:
+    """Run Signalbox: alerts in, runs driven, Slack served, dashboard. One process does everything."""
+    settings = load()
+    host, _, port = settings.listen.rpartition(":")
+    with wiring.only_process(settings), wiring.installation(settings) as box:
+        app = create_app(box.service, options(settings))
+        box.driver.start()
+        log.info("signalbox is up", dashboard=settings.url, database=box.database.dialect, libvirt=settings.libvirt)
+        try:
+            web.run_app(app, host=host, port=int(port), print=None, handle_signals=True)
+        finally:
+            box.driver.stop()
+            log.info("signalbox is down")
+
+
+@cli.command()
+def doctor() -> None:
+    """Find what is misconfigured before an incident does. Exit code 1 when something is not well."""
+    settings = load()
+    sick = 0
+    for finding in examination.examine(settings, {"slack": lambda: _slack(settings)}):
+        mark = click.style("ok  ", fg="green") if finding.well else click.style("FAIL", fg="red")
+        click.echo(f"{mark} {finding.part:<14} {finding.text}")
+        if not finding.well:
+            sick += 1
+            click.echo(f"     {'':<14} -> {finding.remedy}")
+    if sick:
+        raise click.exceptions.Exit(1)
+
+
+def _slack(settings: Settings) -> Iterator[examination.Finding]:
+    if settings.slack_bot_token is None or settings.slack_signing_secret is None:
+        remedy = "set SIGNALBOX_SLACK_BOT_TOKEN_FILE and SIGNALBOX_SLACK_SIGNING_SECRET_FILE: see README"
+        yield examination.Finding(part="slack", well=False, text="not connected", remedy=remedy)
+        return
+    client = WebClient(token=settings.slack_bot_token.get_secret_value(), base_url=settings.slack_api_url, timeout=10)
+    try:
+        answer = client.auth_test()
+    except SlackApiError as error:
+        text, remedy = f"refused: {error.response['error']}", "reinstall the app, renew the token"
+        yield examination.Finding(part="slack", well=False, text=text, remedy=remedy)
+    except OSError as error:
+        yield examination.Finding(
+            part="slack", well=False, text=f"does not answer ({error})", remedy="check SIGNALBOX_SLACK_API_URL"
+        )
+    else:
+        yield examination.Finding(part="slack", well=True, text=f"connected to {answer['team']} as {answer['user']}")
+
+
+def main() -> None:
+    """Console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""`signalbox ...`: the commands that need no bot. `bot.main` adds `up` and runs this."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+import requests
+import structlog
+from pydantic import SecretStr
+
+from engine import wiring
+from engine.domain.errors import BadInput, SignalboxError
+from engine.orchestration.adapters import SystemClock
+from engine.runbooks.shelf import Shelf
+from engine.runtime import image
+from engine.secrets.admin import Administrator
+from engine.secrets.embedded import EmbeddedBao
+from engine.settings import PREFIX, Settings, load
+from engine.store import migrate as migrations
+from engine.store import views
+from engine.store.session import Database
+
+
+class _Commands(click.Group):
+    """Turns our errors into one clear line and exit code 1; anything else is a bug and shows itself."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SignalboxError as error:
+            remedy = f"\n  -> {error.remedy}" if error.remedy else ""
+            raise click.ClickException(f"{error}{remedy}") from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="signalbox")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def cli(verbose: bool) -> None:
+    """Incident automation in which an unsafe move is mechanically impossible."""
+    level = 10 if verbose else 20
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+    )
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to this release's revision. Repeatable; run it before every start."""
+    database = Database(load().database)
+    migrations.upgrade(database)
+    click.echo(f"{database.dialect} is at revision {migrations.current(database)}")
+    database.close()
+
+
+@cli.command()
+def worker() -> None:
+    """Drive runs on a machine of its own (Postgres only)."""
+    if load().database.startswith("sqlite"):
+        raise BadInput("on SQLite one process does everything, so there are no workers", "run: signalbox up")
+    raise BadInput("workers on machines of their own are not built yet", "run: signalbox up (it drives runs itself)")
+
+
+@cli.command()
+def settings() -> None:
+    """Every setting: its environment variable, what is in force, what it is for."""
+    values = load()
+    for name, field in Settings.model_fields.items():
+        value = getattr(values, name)
+        shown = "(set, hidden)" if isinstance(value, SecretStr) else value
+        note = f"   # {field.description}" if field.description else ""
+        click.echo(f"{PREFIX}{name.upper()}={shown if shown is not None else ''}{note}")
+
+
+# -- alerts
+
+
+@cli.group(cls=_Commands)
+def alert() -> None:
+    """Alerts."""
+
+
+@alert.command("send")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--source", default="alertmanager", show_default=True)
+def alert_send(file: Path, source: str) -> None:
+    """Post FILE to the running Signalbox, as the source itself would."""
+    values = load()
+    token = values.alertmanager_token.get_secret_value().split()[0] if values.alertmanager_token else ""
+    url = f"http://{values.listen}/alerts/{source}"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    try:
+        answer = requests.post(url, data=file.read_bytes(), headers=headers, timeout=30, allow_redirects=False)
+    except requests.RequestException as error:
+        raise BadInput(f"nobody answers at {url} ({type(error).__name__})", "start it: signalbox up") from None
+    click.echo(f"{answer.status_code} {answer.text.strip()}")
+    if not answer.ok:
+        sys.exit(1)
+
+
+# -- runbooks
+
+
+@cli.group(cls=_Commands)
+def runbook() -> None:
+    """Runbooks."""
+
+
+@runbook.command("lint")
+@click.argument("names", nargs=-1)
+def runbook_lint(names: tuple[str, ...]) -> None:
+    """Validate and lint runbooks (all of them by default): every problem with file, line and how to mend it."""
+    shelf = Shelf(load().runbooks)
+    broken = 0
+    for name in names or shelf.names():
+        try:
+            snapshot = shelf.read(name)
+        except BadInput as error:
+            broken += 1
+            click.echo(str(error), err=True)
+        else:
+            click.echo(f"{name}: {len(snapshot.runbook.steps)} steps, {snapshot.digest[:19]}, clean")
+    if broken:
+        sys.exit(1)
+
+
+# -- images
+
+
+@cli.group("image", cls=_Commands)
+def image_group() -> None:
+    """Guest images."""
+
+
+@image_group.command("build")
+@click.argument("name", default="step", type=click.Choice(["step"]))
+@click.option("--force", is_flag=True, help="Build even when it is up to date.")
+def image_build(name: str, force: bool) -> None:
+    """Build a guest image from this machine's own apt sources (a minute or two; nothing when it is up to date)."""
+    del name  # one image so far; the choice keeps the command's shape
+    image.build(image.STEP, load().images, progress=click.echo, force=force)
+
+
+# -- secrets
+
+
+@cli.group("secrets", cls=_Commands)
+def secrets_group() -> None:
+    """What an administrator of Vault does. Uses $VAULT_TOKEN; the embedded OpenBao needs none."""
+
+
+def _administrator(values: Settings, token: str) -> Administrator:
+    clock = SystemClock()
+    if values.vault_addr:
+        with wiring.vault(values) as connection:
+            return Administrator(connection, clock, token=token)
+    bao = EmbeddedBao(wiring.make_home(values) / "openbao")
+    if not bao.is_running():
+        raise BadInput("the embedded OpenBao does not run", "start it: signalbox up")
+    return Administrator(bao.connection(), clock, password=bao.admin_password())
+
+
+@secrets_group.command("plan")
+@click.option("--token", envvar="VAULT_TOKEN", default="", help="An administrator's token (or $VAULT_TOKEN).")
+@click.option("--apply", "carry_out", is_flag=True, help="Carry the plan out.")
+def secrets_plan(token: str, carry_out: bool) -> None:
+    """Show which policies the runbooks need and Vault lacks; --apply writes them."""
+    values = load()
+    shelf = Shelf(values.runbooks)
+    books = [shelf.read(name).runbook for name in shelf.names()]
+    with _administrator(values, token) as administrator:
+        plan = administrator.plan(books)
+        for line in plan.lines:
+            click.echo(line)
+        if carry_out:
+            administrator.apply(plan)
+            click.echo("applied")
+
+
+@secrets_group.command("put")
+@click.argument("path")
+@click.argument("fields", nargs=-1, required=True, metavar="NAME=@FILE...")
+@click.option("--token", envvar="VAULT_TOKEN", default="", help="An administrator's token (or $VAULT_TOKEN).")
+def secrets_put(path: str, fields: tuple[str, ...], token: str) -> None:
+    """Write a secret: each field from a file (NAME=@FILE), never from the command line, where everybody can read it."""
+    content = {}
+    for pair in fields:
+        name, _, source = pair.partition("=")
+        if not name or not source.startswith("@"):
+            raise BadInput(f"{pair!r} is not NAME=@FILE", "write the value into a file of mode 0600 first")
+        content[name] = Path(source[1:]).read_text()
+    with _administrator(load(), token) as administrator:
+        administrator.put(path, content)
+    click.echo(f"wrote {path}")
+
+
+# -- incidents and the harness
+
+
+@cli.group(cls=_Commands)
+def incident() -> None:
+    """Incidents."""
+
+
+@incident.command("list")
+@click.option("--json", "as_json", is_flag=True)
+def incident_list(as_json: bool) -> None:
+    """Incidents, newest first."""
+    database = Database(load().database)
+    with database.reading() as session:
+        rows = views.summaries(session, only_open=False, limit=50)
+    database.close()
+    if as_json:
+        click.echo(
+            json.dumps([{"number": r.number, "title": r.title, "state": r.state, "run": r.run_state} for r in rows])
+        )
+        return
+    for row in rows:
+        waits = f"  waits for {row.waits_for}" if row.waits_for else ""
+        click.echo(f"INC-{row.number}  {row.state:<7} {row.run_state or 'no run':<18} {row.title}{waits}")
+
+
+@cli.group(cls=_Commands)
+def harness() -> None:
+    """Harness notes: what an incident taught, as a patch."""
+
+
+@harness.command("show")
+@click.argument("number", type=int)
+def harness_show(number: int) -> None:
+    """Print the patch of harness note NUMBER; apply it with `git apply` on a branch, after reading it."""
+    database = Database(load().database)
+    with database.reading() as session:
+        note = views.note_by_id(session, number)
+    database.close()
+    if note is None:
+        raise BadInput(f"there is no harness note {number}", "signalbox incident list")
+    if not note.patch:
+        raise BadInput(f"harness note {number} came without a patch", "the incident's page says why")
+    click.echo(note.patch, nl=False)

@@ -1,0 +1,175 @@
+"""`signalbox doctor`: what is misconfigured, found before an incident does; each problem with its remedy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import requests
+
+from engine import wiring
+from engine.domain.errors import BadInput, Conflict, SignalboxError
+from engine.orchestration.adapters import SystemClock
+from engine.orchestration.journal import Journal
+from engine.runbooks.shelf import Shelf
+from engine.runtime.hypervisor import LibvirtHypervisor
+from engine.secrets.broker import Broker
+from engine.secrets.connection import VaultConnection
+from engine.secrets.embedded import EmbeddedBao
+from engine.settings import Settings
+from engine.store import migrate
+from engine.store.session import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one look found. `remedy` says what to do when it is not well."""
+
+    part: str
+    well: bool
+    text: str
+    remedy: str = ""
+
+
+Look = Callable[[], Iterator[Finding]]
+
+
+def examine(settings: Settings, more: dict[str, Look]) -> Iterator[Finding]:
+    """Look at every part in turn; a look that fails is a finding, never a crash of the doctor."""
+    looks: dict[str, Look] = {
+        "configuration": lambda: _configuration(settings),
+        "database": lambda: _database(settings),
+        "runbooks": lambda: _runbooks(settings),
+        "libvirt": lambda: _libvirt(settings),
+        "secrets": lambda: _secrets(settings),
+        "prometheus": lambda: _prometheus(settings),
+        **more,
+    }
+    for part, look in looks.items():
+        try:
+            yield from look()
+        except SignalboxError as error:
+            yield Finding(part=part, well=False, text=str(error), remedy=error.remedy)
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    home = wiring.make_home(settings)
+    yield Finding(part="configuration", well=True, text=f"state in {home.absolute()}")
+    if not settings.approvers:
+        yield Finding(
+            part="configuration",
+            well=False,
+            text="nobody may approve or decide",
+            remedy="set SIGNALBOX_APPROVERS to Slack user ids",
+        )
+    if not wiring.triggers(settings):
+        yield Finding(
+            part="configuration",
+            well=False,
+            text="no alert source is configured",
+            remedy="set SIGNALBOX_ALERTMANAGER_TOKEN_FILE",
+        )
+    sites = wiring.directory(settings).sites
+    yield Finding(
+        part="configuration",
+        well=bool(sites),
+        text=f"{len(sites)} sites in {settings.sites}",
+        remedy="" if sites else "list the hosts that runbooks name: see README, Sites",
+    )
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    database = Database(settings.database)
+    try:
+        have, want = migrate.current(database), migrate.newest()
+    finally:
+        database.close()
+    yield Finding(
+        part="database",
+        well=have == want,
+        text=f"{database.dialect} at revision {have or 'none'}, this release wants {want}",
+        remedy="" if have == want else "signalbox migrate",
+    )
+
+
+def _runbooks(settings: Settings) -> Iterator[Finding]:
+    shelf = Shelf(settings.runbooks)
+    if not shelf.names():
+        yield Finding(part="runbooks", well=False, text=f"none in {settings.runbooks}", remedy="set SIGNALBOX_RUNBOOKS")
+    known = wiring.directory(settings).sites
+    for name in shelf.names():
+        try:
+            runbook = shelf.read(name).runbook
+        except BadInput as error:
+            yield Finding(part="runbooks", well=False, text=f"{name}: {error}", remedy=f"signalbox runbook lint {name}")
+            continue
+        missing = sorted({target.host for target in runbook.targets.values()} - known.keys())
+        yield Finding(
+            part="runbooks",
+            well=not missing,
+            text=f"{name} is valid" + (f", but names unknown hosts: {', '.join(missing)}" if missing else ""),
+            remedy="add them to the file SIGNALBOX_SITES" if missing else "",
+        )
+
+
+def _libvirt(settings: Settings) -> Iterator[Finding]:
+    hypervisor = LibvirtHypervisor(
+        settings.libvirt, settings.images, f"{wiring.owner(settings)}-doctor", settings.accel
+    )
+    try:
+        yield Finding(part="image", well=True, text=f"step {hypervisor.image_digest('step')[:19]}")
+        seconds = hypervisor.trial_boot()
+        yield Finding(part="libvirt", well=True, text=f"{hypervisor.describe()}; a trial VM worked in {seconds:.1f} s")
+    finally:
+        hypervisor.close()
+
+
+@contextlib.contextmanager
+def _vault(settings: Settings) -> Iterator[VaultConnection]:
+    """The Vault that a running Signalbox uses, or the one that it would start."""
+    try:
+        with wiring.only_process(settings), wiring.vault(settings) as connection:
+            yield connection
+    except Conflict:
+        yield EmbeddedBao(wiring.make_home(settings) / "openbao").connection()
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    if not settings.vault_addr:
+        yield Finding(
+            part="secrets",
+            well=True,
+            text="embedded OpenBao: for trying out, its key and its admin rights lie with the same user",
+        )
+    database = Database(settings.database)
+    try:
+        with _vault(settings) as connection:
+            clock = SystemClock()
+            broker = Broker(connection, Journal(database, clock), clock)
+            for finding in broker.check():
+                yield Finding(
+                    part="secrets", well=finding.ok, text=f"{finding.name}: {finding.detail}", remedy=finding.remedy
+                )
+            broker.shut_down()
+    finally:
+        database.close()
+
+
+def _prometheus(settings: Settings) -> Iterator[Finding]:
+    if not settings.prometheus_url:
+        yield Finding(
+            part="prometheus",
+            well=False,
+            text="not configured: gates that ask it are inconclusive",
+            remedy="set SIGNALBOX_PROMETHEUS_URL",
+        )
+        return
+    try:
+        answer = requests.get(f"{settings.prometheus_url}/-/ready", timeout=5, allow_redirects=False)
+    except requests.RequestException as error:
+        yield Finding(
+            part="prometheus", well=False, text=f"does not answer ({type(error).__name__})", remedy="start it"
+        )
+        return
+    yield Finding(part="prometheus", well=answer.ok, text=f"answers {answer.status_code}")

@@ -1,0 +1,192 @@
+"""The one place where real adapters are chosen and joined. Opened in order, closed in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from engine import gates
+from engine.domain.directory import Address, Directory
+from engine.domain.errors import BadInput, Conflict
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import IncidentView
+from engine.domain.journey import Journey
+from engine.domain.ports import Trigger
+from engine.harness.patch import make_patch, next_number
+from engine.orchestration.adapters import Adapters, SystemClock
+from engine.orchestration.driver import Driver
+from engine.orchestration.journal import Journal
+from engine.orchestration.performing import Running
+from engine.runbooks.shelf import Shelf
+from engine.runtime.hypervisor import LibvirtHypervisor
+from engine.runtime.runners.probe import SshProbeRunner
+from engine.runtime.runners.script import ScriptRunner
+from engine.secrets.broker import Broker
+from engine.secrets.connection import VaultConnection, connect_to
+from engine.secrets.embedded import EmbeddedBao
+from engine.service import People, Service
+from engine.settings import Settings, load_directory
+from engine.store import migrate
+from engine.store.session import Database
+from engine.triggers.alertmanager import AlertmanagerTrigger
+
+
+@dataclass(frozen=True, slots=True)
+class FileHarness:
+    """Proposes rules for one agents.md."""
+
+    agents_md: Path
+
+    def number(self, at_least: int) -> int:
+        """The number for a new note."""
+        return next_number(self._text(), at_least)
+
+    def patch(self, note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
+        """The patch of a note."""
+        return make_patch(note, incident, journey=journey, agents_md=self._text())
+
+    def _text(self) -> str:
+        return self.agents_md.read_text() if self.agents_md.exists() else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """One running Signalbox: what the process's entry point works with."""
+
+    settings: Settings
+    database: Database
+    adapters: Adapters
+    driver: Driver
+    service: Service
+    hypervisor: LibvirtHypervisor
+    broker: Broker
+
+
+def make_home(settings: Settings) -> Path:
+    """The state's folder, ours alone."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return settings.home
+
+
+def owner(settings: Settings) -> str:
+    """The mark that our VMs carry: one installation never touches another's."""
+    path = make_home(settings) / "installation-id"
+    if not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text().strip()
+
+
+@contextlib.contextmanager
+def only_process(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the installation: on SQLite one process does everything. Raises Conflict."""
+    descriptor = os.open(make_home(settings) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Conflict(f"another Signalbox runs on {settings.home}", "stop it, or set SIGNALBOX_HOME") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def triggers(settings: Settings) -> Mapping[str, Trigger]:
+    """The configured sources; one without its credential does not exist."""
+    found: dict[str, Trigger] = {}
+    if settings.alertmanager_token is not None:
+        tokens = tuple(settings.alertmanager_token.get_secret_value().split())
+        found["alertmanager"] = AlertmanagerTrigger(tokens)
+    return found
+
+
+def forbidden(settings: Settings) -> tuple[Address, ...]:
+    """Signalbox's own ends, which no grant reaches: web, database, Vault, Prometheus (gates measure there)."""
+    urls = [f"http://{settings.listen}", settings.vault_addr, settings.prometheus_url, settings.slack_api_url]
+    if not settings.database.startswith("sqlite"):
+        urls.append(settings.database)
+    ends = []
+    for url in filter(None, urls):
+        try:
+            parsed = sa.engine.make_url(url)
+        except sa.exc.ArgumentError:
+            continue
+        default = {"https": 443, "http": 80}.get(parsed.drivername, 5432)
+        ends.append(Address(host=parsed.host or "127.0.0.1", port=parsed.port or default))
+    return tuple(ends)
+
+
+def directory(settings: Settings) -> Directory:
+    """The directory of sites as it is on disk now."""
+    return load_directory(settings.sites, forbidden(settings))
+
+
+@contextlib.contextmanager
+def vault(settings: Settings) -> Iterator[VaultConnection]:
+    """An existing Vault or OpenBao, or an embedded one that lives as long as this block."""
+    if settings.vault_addr:
+        if settings.vault_secret_id is None:
+            raise BadInput(
+                "SIGNALBOX_VAULT_ADDR is set, its AppRole secret is not", "set SIGNALBOX_VAULT_SECRET_ID_FILE"
+            )
+        yield connect_to(
+            settings.vault_addr,
+            role_id=settings.vault_role_id,
+            secret_id=settings.vault_secret_id.get_secret_value(),
+        )
+        return
+    bao = EmbeddedBao(make_home(settings) / "openbao")
+    bao.start()
+    try:
+        yield bao.connection()
+    finally:
+        bao.stop()
+
+
+@contextlib.contextmanager
+def installation(settings: Settings) -> Iterator[Installation]:
+    """Join everything. The driver is not started; whoever enters starts and stops it."""
+    with contextlib.ExitStack() as stack:
+        database = Database(settings.database)
+        stack.callback(database.close)
+        migrate.upgrade(database)
+        clock = SystemClock()
+        stack.callback(clock.stopping.set)
+        connection = stack.enter_context(vault(settings))
+        broker = Broker(connection, Journal(database, clock), clock)
+        stack.callback(broker.shut_down)
+        for value in (settings.slack_bot_token, settings.slack_signing_secret, settings.alertmanager_token):
+            if value is not None:
+                broker.redactor().learn("configuration", value.get_secret_value())
+        hypervisor = LibvirtHypervisor(settings.libvirt, settings.images, owner(settings), settings.accel)
+        stack.callback(hypervisor.close)
+        adapters = Adapters(
+            clock=clock,
+            triggers=triggers(settings),
+            shelf=Shelf(settings.runbooks),
+            hypervisor=hypervisor,
+            runner=ScriptRunner(),
+            probe_runner=SshProbeRunner(),
+            secrets=broker,
+            gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
+            directory=lambda: directory(settings),
+        )
+        driver = Driver(database=database, adapters=adapters, workers=settings.workers, running=Running(adapters))
+        people = People(approvers=settings.approvers)
+        service = Service(database, adapters, driver, people, FileHarness(settings.agents_md))
+        yield Installation(
+            settings=settings,
+            database=database,
+            adapters=adapters,
+            driver=driver,
+            service=service,
+            hypervisor=hypervisor,
+            broker=broker,
+        )

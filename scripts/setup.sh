@@ -1,0 +1,48 @@
+#!/bin/bash
+# Install what Signalbox needs, and nothing twice: system packages by apt, Python packages from the hash-locked list.
+#   scripts/setup.sh demo     what runs Signalbox and its demo
+#   scripts/setup.sh test     the same, and what the tests need besides
+# As root directly, otherwise with sudo after saying what will be installed. Works offline once everything is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-demo}
+PYTHON=${PYTHON:-python3}
+
+RUN=(libvirt-daemon-system libvirt-dev qemu-system-x86 pkg-config gcc mmdebstrap erofs-utils cpio kmod e2fsprogs
+  openssh-client busybox-static iproute2 prometheus prometheus-alertmanager)
+TEST=(chromium chromium-driver fonts-dejavu-core postgresql git)
+wanted=("${RUN[@]}")
+if [ "$what" = test ]; then wanted+=("${TEST[@]}"); fi
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=..." >&2; exit 1; }
+command -v apt-get >/dev/null || { echo "This set-up knows Debian and Ubuntu only; install by hand: ${wanted[*]}" >&2; exit 1; }
+if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then wanted+=(python3-venv); fi
+if [ "$PYTHON" = python3 ] && [ "$(command -v python3)" = /usr/bin/python3 ]; then wanted+=(python3-dev); fi
+
+missing=()
+for package in "${wanted[@]}"; do
+  dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  say "system packages to install: ${missing[*]}"
+  sudo=()
+  if [ "$(id -u)" != 0 ]; then sudo=(sudo); fi
+  # RUNLEVEL=1: Debian's prometheus and postgresql would otherwise start services of their own; ours are started by us
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    >.setup-apt.log 2>&1 || { tail -n 30 .setup-apt.log >&2; exit 1; }
+  rm -f .setup-apt.log
+fi
+
+stamp=.venv/.signalbox-stamp
+state=$(cat requirements.lock pyproject.toml scripts/uv.lock | sha256sum | cut -d' ' -f1)
+if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
+  say "Python packages into .venv (hash-locked)"
+  [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+  [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/uv.lock
+  .venv/bin/uv pip install --quiet --require-hashes -r requirements.lock
+  .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e .
+  echo "$state" >$stamp
+fi

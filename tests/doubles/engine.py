@@ -1,0 +1,394 @@
+"""Adapters for tests of the engine alone: each is a small real implementation of its port, with knobs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from engine.domain.alert import Alert, AlertStatus, Delivery, Severity
+from engine.domain.digest import of_bytes, snapshot_digest
+from engine.domain.directory import Address, Directory, Site
+from engine.domain.errors import BadInput, SignalboxError, Unauthenticated
+from engine.domain.gate import Check, CommandCheck, DigestCheck, Facts, HttpCheck, Sample
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import IncidentView
+from engine.domain.journey import Journey
+from engine.domain.ports import (
+    Conclusion,
+    Ending,
+    GateKinds,
+    Order,
+    Probe,
+    RedactingStream,
+    Redactor,
+    SecretValue,
+    TaskResult,
+    VmTask,
+)
+from engine.domain.runbook import (
+    Access,
+    ApprovalRule,
+    ArtefactRule,
+    CloseStep,
+    Endpoint,
+    Escalate,
+    GateStep,
+    Grant,
+    InputRule,
+    Login,
+    OutputRule,
+    ReceiveStep,
+    Rollback,
+    Runbook,
+    Script,
+    ScriptStep,
+    SecretRef,
+    Snapshot,
+    Target,
+)
+from engine.domain.states import Verdict
+
+T0 = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    """Time that moves only when told to, or when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self._now = T0
+
+    def now(self) -> datetime:
+        self._now += timedelta(milliseconds=1)
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+    def pass_time(self, **how_much: float) -> None:
+        self._now += timedelta(**how_much)
+
+
+def _grant(env: str, user: str) -> Grant:
+    secret = SecretRef(name="key", engine="kv", path=f"kv/data/toy/{env}/{user}", fields=("private_key",))
+    return Grant(network=(Endpoint(host="{{ target.host }}", port=22),), secrets=(secret,))
+
+
+def _target(env: str, *, protected: bool) -> Target:
+    login, grant = Login(user="verifier", key="key"), _grant(env, "verifier")
+    return Target(name=env, host=f"{env}.toy", port=22, protected=protected, verifier=login, verifier_grant=grant)
+
+
+def _change(env: str, **extra: object) -> ScriptStep:
+    step = ScriptStep(
+        id=env,
+        script=Script(file="apply.sh", args=("{{ inputs.mount }}", "{{ target.host }}")),
+        target=env,
+        access=Access.WRITE,
+        grant=_grant(env, "operator"),
+        login=Login(user="operator", key="key"),
+        image="step",
+        memory_mb=256,
+        timeout_s=60,
+        idempotent=False,
+        uses="fix",
+        rollback=Rollback(script=Script(file="undo.sh"), checks=_checks("undone", env)),
+    )
+    return replace(step, **extra)  # type: ignore[arg-type]  # the fields of ScriptStep
+
+
+def _checks(name: str, env: str) -> tuple[Check, ...]:
+    return (
+        CommandCheck(id=f"{name}-inside", target=env, run=("df",), expect="true"),
+        HttpCheck(id=f"{name}-outside", target=env, path="/healthz", expect="true"),
+    )
+
+
+def toy_runbook() -> Runbook:
+    """The nine micro-steps, as small as they go."""
+    diagnose = ScriptStep(
+        id="diagnose",
+        script=Script(file="diagnose.sh"),
+        target="production",
+        access=Access.READ,
+        grant=_grant("production", "reader"),
+        login=Login(user="reader", key="key"),
+        image="step",
+        memory_mb=256,
+        timeout_s=60,
+        idempotent=True,
+        output=OutputRule(required=("cause",)),
+    )
+    fix = replace(
+        diagnose,
+        id="fix",
+        script=Script(file="fix.sh"),
+        target=None,
+        access=Access.NONE,
+        grant=Grant(),
+        login=None,
+        output=None,
+        produces=ArtefactRule(name="fix"),
+    )
+    return Runbook(
+        name="toy",
+        title="Toy",
+        owner="team-toys",
+        alertnames=("ToyBroken",),
+        severities=(),
+        deadline_s=3600,
+        inputs=(InputRule(name="mount", source="alert.labels.mount", enum=("/srv",)),),
+        targets={"staging": _target("staging", protected=False), "production": _target("production", protected=True)},
+        escalate=Escalate(to="@oncall", after_s=900),
+        steps=(
+            ReceiveStep(id="receive"),
+            diagnose,
+            GateStep(id="confirmed", of="diagnose", checks=_checks("confirmed", "production"), fresh_for_s=1800),
+            fix,
+            _change("staging", rehearse=True),
+            GateStep(
+                id="tests-pass",
+                of="staging",
+                checks=(
+                    *_checks("tests", "staging"),
+                    DigestCheck(id="same", of="production", equals="staging"),
+                ),
+                fresh_for_s=1800,
+            ),
+            _change("production", approval=ApprovalRule(expires_s=1200)),
+            GateStep(id="healthy", of="production", checks=_checks("healthy", "production"), fresh_for_s=1800),
+            CloseStep(id="close"),
+        ),
+    )
+
+
+class FakeShelf:
+    """One runbook in memory. `source` is what is 'on disk': change it to tamper with the file."""
+
+    def __init__(self, runbook: Runbook | None = None) -> None:
+        self.runbook = runbook or toy_runbook()
+        self.source = "the toy runbook, as reviewed"
+        self.files = {name: name.encode() for name in ("diagnose.sh", "fix.sh", "apply.sh", "undo.sh")}
+
+    def names(self) -> tuple[str, ...]:
+        return (self.runbook.name,)
+
+    def read(self, name: str) -> Snapshot:
+        if name != self.runbook.name:
+            raise BadInput(f"there is no runbook {name!r}")
+        return self.restore(self.source, self.files)
+
+    def restore(self, source: str, files: Mapping[str, bytes]) -> Snapshot:
+        kept = dict(files)
+        return Snapshot(runbook=self.runbook, source=source, files=kept, digest=snapshot_digest(source, kept))
+
+    def matching(self, alert: Alert) -> str | None:
+        return self.runbook.name if alert.name in self.runbook.alertnames else None
+
+
+class PlainRedactor:
+    """Masks nothing: for tests that do not speak of secrets."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def stream(self) -> RedactingStream:
+        raise AssertionError("the fake hypervisor streams nothing")
+
+
+@dataclass(frozen=True)
+class FakeGrant:
+    """A grant that remembers that it was closed."""
+
+    log: list[str]
+    attempt_id: str
+    values: tuple[SecretValue, ...] = ()
+    redactor: Redactor = field(default_factory=PlainRedactor)
+    broken: bool = False
+
+    def close(self) -> None:
+        self.log.append(f"closed {self.attempt_id}")
+        if self.broken:
+            raise SignalboxError("the token still answers")
+
+
+class FakeSecrets:
+    """Grants without a Vault. `down`: raised by `reachable` and `open`."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.down: SignalboxError | None = None
+        self.broken_close = False
+
+    def open(
+        self, *, runbook: str, run_id: str, leg: str, attempt_id: str, refs: tuple[SecretRef, ...], timeout_s: float
+    ) -> FakeGrant:
+        if self.down is not None:
+            raise self.down
+        self.log.append(f"opened {attempt_id}")
+        return FakeGrant(self.log, attempt_id, broken=self.broken_close)
+
+    def redactor(self) -> Redactor:
+        return PlainRedactor()
+
+    def revoke_run(self, run_id: str) -> None:
+        self.log.append(f"revoked run {run_id}")
+
+    def recover(self, accessors: Collection[str]) -> None:
+        self.log.extend(f"recovered {accessor}" for accessor in accessors)
+
+    def reachable(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+
+class FakeRunner:
+    """The leg's id is the command; what comes back is what the fake hypervisor says."""
+
+    version = "fake/1"
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+
+    def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
+        self.orders.append(order)
+        return VmTask(id=order.attempt_id, run_id=order.run_id, image="step", argv=(order.leg.id,), timeout_s=60)
+
+    def conclude(self, order: Order, result: TaskResult) -> Conclusion:
+        ok = result.ending is Ending.EXITED and result.code == 0
+        step = order.leg.step.id
+        output = {"cause": "log_growth"} if step == "diagnose" and ok else None
+        artefact = b"the fix" if step == "fix" and ok else None
+        return Conclusion(ok=ok, reason=result.reason, output=output, artefact=artefact)  # type: ignore[arg-type]
+
+    def preview(self, artefact: bytes) -> str:
+        return artefact.decode()
+
+
+class FakeProbeRunner:
+    """Never used: the fake gate kinds measure without a VM."""
+
+    def task(self, **_: object) -> VmTask:
+        raise AssertionError("no probe is expected here")
+
+
+class FakeHypervisor:
+    """Runs nothing. `behaviour[leg]` is called instead; `image` is what the image is made of now."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.behaviour: dict[str, Callable[[], TaskResult]] = {}
+        self.image = b"the image"
+        self.down: SignalboxError | None = None
+        self.destroyed: list[str] = []
+        self.lock = threading.Lock()
+
+    def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
+        with self.lock:
+            self.ran.append(task.argv[0])
+        return self.behaviour.get(task.argv[0], ended)()
+
+    def destroy(self, task_id: str) -> bool:
+        self.destroyed.append(task_id)
+        return True
+
+    def sweep(self, keep: Collection[str] = ()) -> tuple[str, ...]:
+        if self.down is not None:
+            raise self.down
+        return ()
+
+    def image_digest(self, image: str) -> str:
+        return of_bytes(self.image)
+
+    def reachable(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+
+def ended(ending: Ending = Ending.EXITED, code: int | None = 0, reason: str = "") -> TaskResult:
+    """A task's result."""
+    return TaskResult(ending=ending, code=code, stdout="", stderr="", truncated=False, reason=reason, seconds=0.1)
+
+
+class FakeGates:
+    """Gate kinds whose checks hold unless told otherwise, by check id; digest checks are really compared."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self.measured: list[str] = []
+        self.before_each: Callable[[str], None] = lambda _check_id: None
+
+    def kinds(self, _directory: Directory) -> GateKinds:
+        return {"command": self.measure, "http": self.measure, "digest": self.digest}
+
+    def measure(self, check: Check, facts: Facts, probe: Probe) -> Sample:
+        self.before_each(check.id)
+        self.measured.append(check.id)
+        return Sample(verdict=self.verdicts.get(check.id, Verdict.HELD), why=f"measured {check.id}")
+
+    def digest(self, check: Check, facts: Facts, probe: Probe) -> Sample:
+        assert isinstance(check, DigestCheck)
+        one, other = facts.digests.get(check.of), facts.digests.get(check.equals)
+        same = one is not None and one == other
+        return Sample(verdict=Verdict.HELD if same else Verdict.FAILED, why=f"{one} and {other}")
+
+
+class FakeTrigger:
+    """Bodies are `NAME STATUS KEY`; the token is `token`."""
+
+    name = "fake"
+    max_bytes = 1000
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> Delivery:
+        if headers.get("authorization") != "Bearer token":
+            raise Unauthenticated("wrong token")
+        return Delivery(source=self.name, key=body.decode(), body=body)
+
+    def parse(self, body: bytes) -> tuple[Alert, ...]:
+        name, _, rest = body.decode().partition(" ")
+        status, _, mount = rest.partition(" ")
+        if status not in {"firing", "resolved"}:
+            raise BadInput("no such status")
+        return (alert(name=name, status=AlertStatus(status), mount=mount or "/srv"),)
+
+
+def alert(*, name: str = "ToyBroken", status: AlertStatus = AlertStatus.FIRING, mount: str = "/srv") -> Alert:
+    """An alert of the toy."""
+    return Alert(
+        source="fake",
+        fingerprint=f"fp-{name}",
+        name=name,
+        status=status,
+        severity=Severity.CRITICAL,
+        title=f"{name} on toy",
+        labels={"mount": mount},
+        annotations={},
+        starts_at=T0 - timedelta(minutes=1),
+        ends_at=T0 if status is AlertStatus.RESOLVED else None,
+        group_key=f"group-{name}",
+    )
+
+
+def directory() -> Directory:
+    """Where the toy's targets are."""
+    sites = {
+        f"{env}.toy": Site(
+            name=f"{env}.toy",
+            ports={22: Address(host="127.0.0.1", port=port)},
+            ssh_host_key="ssh-ed25519 AAAA",
+            http_url=f"http://127.0.0.1:{port + 1}",
+        )
+        for env, port in (("staging", 2201), ("production", 2301))
+    }
+    return Directory(sites=sites)
+
+
+class FakeHarness:
+    """A harness that always has a patch."""
+
+    def number(self, at_least: int) -> int:
+        return at_least
+
+    def patch(self, note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
+        return f"a patch for {note.rule}"

@@ -1,0 +1,91 @@
+"""Alerts in: verified, kept, drained, deduplicated."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.domain.alert import Severity
+from engine.domain.errors import BadInput, Conflict, Unauthenticated
+from engine.domain.states import IncidentState, RunState
+from engine.store import inbox
+from tests.integration.engine.conftest import ANA, Box
+
+TOKEN = {"Authorization": "Bearer token"}
+
+
+def test_a_repeated_delivery_counts_once(box: Box) -> None:
+    assert box.service.receive("fake", TOKEN, b"ToyBroken firing") is True
+    assert box.service.receive("fake", TOKEN, b"ToyBroken firing") is False
+    box.driver.drain()
+
+    assert len(box.service.incidents()) == 1
+
+
+def test_an_unauthenticated_body_is_not_kept(box: Box) -> None:
+    with pytest.raises(Unauthenticated):
+        box.service.receive("fake", {}, b"ToyBroken firing")
+    box.driver.drain()
+
+    assert box.service.incidents() == ()
+
+
+def test_an_authenticated_body_that_makes_no_sense_is_kept_with_its_reason(box: Box) -> None:
+    box.service.receive("fake", TOKEN, b"nonsense")
+    box.fire()
+
+    with box.database.reading() as session:
+        assert inbox.rejected(session) == 1
+    assert len(box.service.incidents()) == 1
+
+
+def test_an_alert_that_no_runbook_takes_opens_an_incident_without_a_run(box: Box) -> None:
+    box.fire(b"Unheard firing")
+
+    incident = box.incident()
+    assert incident.runs == ()
+    assert incident.choose_token is not None
+    assert incident.runbooks == ("toy",)
+
+
+def test_an_input_out_of_bounds_opens_no_run_and_says_why(box: Box) -> None:
+    box.fire(b"ToyBroken firing /etc; rm -rf /")
+
+    assert box.incident().runs == ()
+    assert "out of bounds" in next(event.text for event in box.incident().events if event.kind == "runbook_refused")
+
+
+def test_a_chooser_is_good_for_one_run(box: Box) -> None:
+    box.fire(b"Unheard firing")
+    token = box.incident().choose_token
+    assert token is not None
+    box.service.choose_runbook(token, ANA, "toy")
+
+    with pytest.raises(Conflict):
+        box.service.choose_runbook(token, ANA, "toy")
+
+
+def test_an_incident_declared_by_hand_can_run_a_runbook(box: Box) -> None:
+    incident = box.service.declare(ANA, "the toy <smells>", Severity.HIGH, "toy")
+
+    assert incident.runs[0].state is RunState.QUEUED
+    assert incident.title == "the toy <smells>"
+
+
+def test_an_incident_needs_a_title(box: Box) -> None:
+    with pytest.raises(BadInput):
+        box.service.declare(ANA, "   ", Severity.HIGH, None)
+
+
+def test_an_incident_with_an_active_run_cannot_be_closed(box: Box) -> None:
+    box.until_approval()
+
+    with pytest.raises(Conflict):
+        box.service.close(1, ANA)
+
+
+def test_an_incident_without_a_run_closes(box: Box) -> None:
+    box.fire(b"Unheard firing")
+
+    assert box.service.close(1, ANA).state is IncidentState.CLOSED
+    box.fire(b"Unheard firing")
+    assert len(box.service.incidents()) == 1

@@ -1,0 +1,95 @@
+"""What the database itself refuses, on both dialects, whatever our code does."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from engine.coordination import machine
+from engine.domain.errors import Conflict, IllegalMove
+from engine.domain.states import RunEvent, RunState
+from engine.store import migrate, models, runs
+from engine.store.models import Base
+from tests.integration.engine.conftest import ANA, Box
+
+FORGED_MOVE = (
+    "INSERT INTO event (incident_number, at, kind, actor, move_source, move_target, text, detail)"
+    " VALUES (1, '2026-11-22 03:00:00', 'gate_held', 'me', 'halted', 'queued', '', '{}')"
+)
+
+
+def refused(box: Box, statement: str) -> None:
+    """The database refuses this statement."""
+    with pytest.raises(Conflict, match="refused"), box.database.transaction() as session:
+        session.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE event SET text = 'nothing happened'",
+        "DELETE FROM event",
+        "UPDATE verdict SET verdict = 'held'",
+        "DELETE FROM verdict",
+        "UPDATE run SET state = 'nonsense'",
+        "UPDATE attempt SET state = 'started'",
+        "UPDATE approval SET state = 'approved'",
+        "UPDATE incident SET state = 'nonsense'",
+        FORGED_MOVE,
+    ],
+)
+def test_the_database_refuses(box: Box, statement: str) -> None:
+    box.until_approval()
+    refused(box, statement)
+
+
+def test_a_second_active_run_of_an_incident_is_refused(box: Box) -> None:
+    box.until_approval()
+    columns = [column.name for column in models.Run.__table__.columns]
+    values = ", ".join("'second'" if name == "id" else name for name in columns)
+    copy = f"INSERT INTO run ({', '.join(columns)}) SELECT {values} FROM run"  # noqa: S608  # names of our own columns
+    refused(box, copy)
+
+
+def test_a_move_from_a_stale_picture_changes_nothing(box: Box) -> None:
+    box.until_approval()
+    with box.database.reading() as session:
+        stale = runs.get(session, box.run().id)
+    box.service.abandon(1, ANA, "no")
+
+    with pytest.raises(Conflict), box.database.transaction() as session:
+        machine.move(session, stale, RunEvent.APPROVED, box.clock.now(), text="too late")
+    assert box.run().state is RunState.ABANDONED
+
+
+def test_an_illegal_move_is_refused_before_it_reaches_the_database(box: Box) -> None:
+    box.until_approval()
+
+    with box.database.reading() as session:
+        run = runs.get(session, box.run().id)
+    with pytest.raises(IllegalMove), box.database.transaction() as session:
+        machine.move(session, run, RunEvent.GATE_HELD, box.clock.now(), text="I say so")
+
+
+def test_every_state_can_be_stored(box: Box) -> None:
+    """`alembic check` does not see a new enum member: so the CHECKs of the migrated database are read."""
+    inspector = sa.inspect(box.database.engine)
+    for table in Base.metadata.sorted_tables:
+        checks = " ".join(str(check["sqltext"]) for check in inspector.get_check_constraints(table.name))
+        for column in table.columns:
+            if isinstance(column.type, sa.Enum):
+                missing = [value for value in column.type.enums if f"'{value}'" not in checks]
+                assert missing == [], f"{table.name}.{column.name}"
+
+
+def test_migrating_twice_changes_nothing(box: Box) -> None:
+    migrate.upgrade(box.database)
+
+    assert migrate.current(box.database) == migrate.newest()
+
+
+def test_the_models_are_what_the_migrations_make(box: Box) -> None:
+    with box.database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []

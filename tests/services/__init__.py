@@ -1,0 +1,1 @@
+"""Real services that tests start themselves, on free ports, and stop afterwards."""
