@@ -24,6 +24,7 @@ from engine.runtime.runners import ssh
 HOME = "/step"
 OUT = f"{HOME}/out"
 MAX_OUTPUT_LINE = 64 * 1024
+MAX_PREVIEW = 2500
 
 
 class ScriptRunner:
@@ -69,6 +70,12 @@ class ScriptRunner:
         except BadInput as error:
             return Conclusion(ok=False, reason=str(error))
         return Conclusion(ok=True, reason="", output=output, artefact=artefact)
+
+    def preview(self, artefact: bytes) -> str:
+        """See `ports.Runner.preview`. Only printable text: it is shown to the person who approves."""
+        files = archive.unpack(artefact)
+        text = "\n".join(f"--- {path}\n{content.decode('utf-8', 'replace')}" for path, content in sorted(files.items()))
+        return "".join(char for char in text if char == "\n" or char.isprintable())[:MAX_PREVIEW]
 
 
 def _parts(order: Order) -> tuple[ScriptStep, Script]:
