@@ -60,6 +60,11 @@ class Target:
     people: dict[str, keys.Key]
 
     @property
+    def host(self) -> str:
+        """Its name in the directory of sites, as the runbook `disk-full` says it."""
+        return f"{self.env}.checkout.demo"
+
+    @property
     def http_url(self) -> str:
         """Where the service answers."""
         return f"http://127.0.0.1:{self.http_port}"

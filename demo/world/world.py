@@ -128,7 +128,7 @@ class World:
             self.targets[env] = target
             self._processes.spawn(env, argv(target, self._image, self._accel), log=target.folder / "qemu.log")
         self._start_monitoring(ports[4], ports[5])
-        sites = {env: target.site() for env, target in self.targets.items()}
+        sites = {target.host: target.site() for target in self.targets.values()}
         self.sites_file.write_text(yaml.safe_dump(sites, sort_keys=False))
         for env, target in self.targets.items():
             self._wait(env, target.ready, target.folder / "qemu.log", target.folder / "console.log")

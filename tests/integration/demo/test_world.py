@@ -15,7 +15,9 @@ import pytest
 from demo.world import image, monitoring
 from demo.world.target import PRODUCTION, STAGING, Target
 from demo.world.world import World
+from engine.domain.directory import Address
 from engine.domain.errors import Conflict, Unavailable
+from engine.settings import load_directory
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
@@ -233,6 +235,16 @@ def test_a_bad_configuration_turns_healthz_500_with_its_reason(world: World) -> 
     target.run("operator", FIX)
     until(lambda: isinstance(health(target), dict), within_s=10)
     assert health(target)["env"] == STAGING
+
+
+def test_the_engine_reads_the_directory_of_sites(world: World) -> None:
+    directory = load_directory(world.sites_file)
+
+    for env, target in world.targets.items():
+        site = directory.site(f"{env}.checkout.demo")
+        assert site.http_url == target.http_url
+        assert site.ports[22] == Address(host="127.0.0.1", port=target.ssh_port)
+        assert site.ssh_host_key == target.host_key.public
 
 
 def test_private_keys_are_their_owners_alone(world: World) -> None:
