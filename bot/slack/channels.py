@@ -17,7 +17,7 @@ from bot.crossing import ask
 from bot.options import BotOptions
 from bot.slack.troubles import Kind, read
 from bot.slack.workspace import Workspace
-from bot.views.escape import mrkdwn
+from bot.views.escape import is_user, mrkdwn
 from engine.domain.errors import Unavailable
 from engine.domain.incident import IncidentView, MessageRef
 from engine.service import Service
@@ -30,7 +30,6 @@ INVITED_AT_ONCE = 30
 SUFFIXES = range(2, 10)
 CLOCK_SKEW_S = 5
 _CHANNEL_ID = re.compile(r"[CG][A-Z0-9]{6,}")
-_USER_ID = re.compile(r"[UW][A-Z0-9]{2,30}")
 
 
 def name_for(number: int, title: str, suffix: int | None = None) -> str:
@@ -108,7 +107,7 @@ class Channels:
         await self._minor(
             self._workspace.topic(channel, f"{mrkdwn(incident.severity)} | {title} | {address}"[:MAX_TOPIC])
         )
-        people = [who for who in dict.fromkeys((*self._options.invite, incident.opened_by)) if _USER_ID.fullmatch(who)]
+        people = [who for who in dict.fromkeys((*self._options.invite, incident.opened_by)) if is_user(who)]
         for start in range(0, len(people), INVITED_AT_ONCE):
             await self._invite(channel, people[start : start + INVITED_AT_ONCE])
         await ask(self._service.keep_ref, key, MessageRef(channel=channel, ts=""))

@@ -19,6 +19,7 @@ from bot.slack.channels import Channels
 from bot.slack.troubles import Kind, read
 from bot.slack.workspace import Workspace
 from bot.views import messages, story
+from bot.views.escape import is_user
 from bot.views.limits import TooMuch
 from bot.views.render import Message
 from engine.domain.incident import IncidentView, MessageRef, OutboxItem, Topic
@@ -80,6 +81,8 @@ class Delivery:
 
     async def _card(self, _item: OutboxItem, incident: IncidentView) -> Refs:
         before = await self._channels.of(incident)
+        if before is None and not self._has_a_home(incident):
+            return {}  # its line in the feed is all there is, until it has a run
         channel = await self._channels.ensure(incident)
         kept = await ask(self._service.ref, card_key(incident.id))
         message = self._drawn(incident, "state", lambda: messages.card(incident, self._base))
@@ -138,6 +141,11 @@ class Delivery:
 
     # -- posting and editing
 
+    @staticmethod
+    def _has_a_home(incident: IncidentView) -> bool:
+        """Whether it gets a channel of its own: it has a run, or a person declared it and wants to talk about it."""
+        return bool(incident.runs) or is_user(incident.opened_by)
+
     def _drawn(self, incident: IncidentView, what: str, draw: Callable[[], Message]) -> Message:
         """The message; one bare line when our own check refuses it, because people must be reached."""
         try:
@@ -147,8 +155,8 @@ class Delivery:
             return messages.bare(incident, what, self._base)
 
     async def _show_at_home(self, item: OutboxItem, incident: IncidentView, key: str, message: Message) -> Refs:
-        """In the incident's channel; an incident without a run and a channel lives in its thread of the feed."""
-        if incident.runs or await self._channels.of(incident):
+        """In the incident's channel; an incident without one lives in its thread of the feed."""
+        if self._has_a_home(incident) or await self._channels.of(incident):
             channel = await self._channels.ensure(incident)
             return await self._show(item, key, channel, message)
         line = await ask(self._service.ref, feed_key(incident.id))

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 ELLIPSIS = "…"
 NOTHING = "–"
-MOST = 20_000
+MOST = 6_000
 """ Characters of one text that are looked at; nothing that we show is longer. """
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _PLAIN = {"<": "‹", ">": "›"}
@@ -26,6 +26,7 @@ _FENCES = re.compile("`{2,}")
 _USER = re.compile(r"[UW][A-Z0-9]{2,30}")
 _GROUP = re.compile(r"S[A-Z0-9]{2,30}")
 _MENTION = re.compile(r"<(?:@[UW][A-Z0-9]{2,30}|!subteam\^S[A-Z0-9]{2,30})>")
+_ESCAPED_USER = re.compile(r"&lt;(@[UW][A-Z0-9]{2,30})&gt;")
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """ Marks that reorder the text around them: they could make a digest or a target read as another. """
 _WORD_JOINER = "\u2060"
@@ -77,6 +78,11 @@ def fence(text: object, limit: int = 2800) -> str:
     return f"```\n{inner}\n```" if inner.strip() else ""
 
 
+def is_user(who: str) -> bool:
+    """Whether this is the id of a Slack user."""
+    return _USER.fullmatch(who) is not None
+
+
 def mention(who: object) -> str:
     """A Slack mention of a user or a user group (id or ready mention); anything else is shown as text."""
     text = str(who)
@@ -94,6 +100,11 @@ def mentions(people: Iterable[object], most: int = 12) -> str:
     everyone = list(people)
     shown = " ".join(mention(who) for who in everyone[:most])
     return f"{shown} and {len(everyone) - most} more" if len(everyone) > most else shown
+
+
+def with_mentions(text: object, limit: int = 900) -> str:
+    """As `mrkdwn`, but mentions of users stay: for private answers whose text is the engine's own ("ask <@U1>")."""
+    return _ESCAPED_USER.sub(r"<\1>", mrkdwn(text, limit))
 
 
 def when(at: datetime) -> str:

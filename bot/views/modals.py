@@ -6,12 +6,11 @@ an earlier try; the typed text is put back, because a modal that is replaced may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from bot.views import story
 from bot.views.limits import Json
 from bot.views.render import modal
-from engine.domain.incident import IncidentView
+from bot.views.story import NoteStep
 
 NOTE_FIELDS = (
     ("what", "What happened?", "Where did it drift, skip or guess? Say what you saw.", True),
@@ -28,19 +27,22 @@ def reject(metadata: str, *, reason: str = "", banner: str = "") -> Json:
 
 
 def note(
-    incident: IncidentView,
+    number: int,
+    title: str,
+    steps: Sequence[NoteStep],
     metadata: str,
     *,
     marks: Mapping[str, str] | None = None,
     texts: Mapping[str, str] | None = None,
     banner: str = "",
 ) -> Json:
-    """The harness note, filled with what was typed before."""
+    """The harness note, filled with what was typed before. `steps`: see `story.note_steps`."""
     return modal(
         "note.json.j2",
-        incident=incident,
+        number=number,
+        title=title,
         metadata=metadata,
-        steps=story.note_steps(incident)[:MAX_STEPS],
+        steps=list(steps)[:MAX_STEPS],
         fields=NOTE_FIELDS,
         marks=marks or {},
         texts=texts or {},

@@ -6,6 +6,7 @@ Everything here returns raw text (unescaped): the templates escape it for where 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,6 +73,7 @@ ENDING_WORDS = {
     RunState.TAKEN_OVER: "A person took over; automation has ended for this run.",
     RunState.ABANDONED: "A person ended the run.",
 }
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 NOTE_MARKS = ("followed", "drifted", "skipped")
 
 
@@ -148,10 +150,11 @@ def measured(check: CheckView) -> str:
 
 
 def compact(value: Json) -> str:
-    """A JSON value on one line; nothing for nothing."""
+    """A JSON value on one line, digests shortened; nothing for nothing."""
     if value is None or value in ("", [], {}):
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return _DIGEST.sub(r"\1…", text)
 
 
 def pretty(value: Json) -> str:

@@ -222,18 +222,21 @@ def test_a_long_timeline_says_how_much_it_left_out() -> None:
 def test_both_modals_stay_within_what_slack_accepts(name: str) -> None:
     incident = STORIES[name]()
 
-    modals.note(incident, "{}", banner=incident.title, texts={"what": incident.title, "rule": incident.title})
+    steps = story.note_steps(incident)
+    texts = {"what": incident.title, "rule": incident.title}
+    modals.note(12, incident.title, steps, "{}", banner=incident.title, texts=texts)
     modals.reject("{}", reason=incident.title, banner=incident.title)
 
 
 def test_the_harness_note_asks_for_each_step_once_and_keeps_what_was_typed() -> None:
-    view = modals.note(told.completed(), "{}", marks={"fix": "skipped"}, texts={"what": "It guessed."})
-    steps = {b["block_id"]: b["element"]["initial_option"]["value"] for b in view["blocks"] if "step:" in str(b)}
+    steps = story.note_steps(told.completed())
+    view = modals.note(12, "Disk", steps, "{}", marks={"fix": "skipped"}, texts={"what": "It guessed."})
+    asked = {b["block_id"]: b["element"]["initial_option"]["value"] for b in view["blocks"] if "step:" in str(b)}
     what = next(b for b in view["blocks"] if b.get("block_id") == "what")
 
-    assert [name for name in steps if "staging" in name] == ["step:staging", "step:staging-ok"]
-    assert steps["step:fix"] == "skipped"
-    assert steps["step:diagnose"] == "followed"
+    assert [name for name in asked if "staging" in name] == ["step:staging", "step:staging-ok"]
+    assert asked["step:fix"] == "skipped"
+    assert asked["step:diagnose"] == "followed"
     assert what["element"]["initial_value"] == "It guessed."
 
 

@@ -1,0 +1,65 @@
+"""The whole bot as one aiohttp application. `bot.main` makes the service and the options, and runs this."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import structlog
+from aiohttp import web
+
+from bot.options import BotOptions
+from bot.slack.channels import Channels
+from bot.slack.delivery import Delivery
+from bot.slack.front import Front, make_bolt, make_client
+from bot.slack.pacing import Pace
+from bot.slack.sender import Sender
+from bot.slack.workspace import Workspace
+from bot.web.alerts import MAX_BODY, Receiver
+from bot.web.pages import Pages
+from bot.web.probes import Probes
+from bot.web.safety import add_headers
+from engine.service import Service
+
+log = structlog.get_logger(__name__)
+
+NO_SLACK = {"slack": "not connected: set SIGNALBOX_SLACK_BOT_TOKEN and SIGNALBOX_SLACK_SIGNING_SECRET"}
+
+
+def create_app(service: Service, options: BotOptions) -> web.Application:
+    """Alerts in, Slack in and out, pages, health, metrics. The outbox sender lives as long as the application."""
+    app = web.Application(client_max_size=MAX_BODY)
+    app.on_response_prepare.append(add_headers)
+    app.router.add_post("/alerts/{source}", Receiver(service).post)
+    pages = Pages(service)
+    app.router.add_get("/", pages.index)
+    app.router.add_get("/incidents/{number}", pages.incident)
+    app.router.add_get("/static/style.css", pages.style)
+    sender = _add_slack(app, service, options) if options.has_slack else None
+    probes = Probes(service, sender.unwell if sender else _no_slack, lambda: sender.counts if sender else {})
+    app.router.add_get("/healthz", probes.healthz)
+    app.router.add_get("/metrics", probes.metrics)
+    return app
+
+
+def _no_slack() -> Mapping[str, str]:
+    return NO_SLACK
+
+
+def _add_slack(app: web.Application, service: Service, options: BotOptions) -> Sender:
+    client = make_client(options, options.slack_bot_token)
+    workspace = Workspace(client, Pace())
+    channels = Channels(service, workspace, options)
+    sender = Sender(service, Delivery(service, workspace, channels, options))
+    app.router.add_post("/slack/events", Front(make_bolt(service, options, client)).post)
+
+    async def life(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(sender.run(), name="outbox sender")
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    app.cleanup_ctx.append(life)
+    return sender

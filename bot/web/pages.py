@@ -1,0 +1,79 @@
+"""The dashboard: GET / and GET /incidents/{number}. It reads and never changes anything, so it needs no login."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from aiohttp import web
+
+from bot.crossing import ask
+from bot.views.render import HERE, page
+from engine.domain.errors import BadInput
+from engine.service import Service
+
+log = structlog.get_logger(__name__)
+
+MAX_LISTED = 100
+MAX_DIGITS = 9
+HEALTH_S = 2.0
+
+
+def _html(text: str, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=text, content_type="text/html")
+
+
+def _problem(status: int, title: str, text: str) -> web.Response:
+    return _html(page("problem.html.j2", title=title, text=text), status)
+
+
+class Pages:
+    """The routes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._style = (HERE / "static" / "style.css").read_text()
+
+    async def index(self, _request: web.Request) -> web.Response:
+        """All incidents, those that wait for a person first."""
+        try:
+            summaries = await ask(self._service.incidents, limit=MAX_LISTED)
+        except Exception:  # the rim: whoever looks at the dashboard is in trouble already
+            log.exception("page_failed")
+            return _down()
+        unwell = await self._unwell()
+        ordered = sorted(summaries, key=lambda each: (each.closed_at is not None, not each.waits_for, -each.number))
+        return _html(page("index.html.j2", incidents=ordered, unwell=unwell))
+
+    async def _unwell(self) -> Mapping[str, str]:
+        """What is wrong; a part that hangs must not hang the list."""
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                return await ask(self._service.healthy)
+        except Exception as error:  # the rim, as above
+            log.exception("health_unknown")
+            return {"health": f"cannot be told ({type(error).__name__})"}
+
+    async def incident(self, request: web.Request) -> web.Response:
+        """One incident with everything that was measured."""
+        text = request.match_info["number"]
+        if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+            return _problem(404, "No such incident", "An incident's address ends in its number.")
+        try:
+            incident = await ask(self._service.incident, int(text))
+        except BadInput as error:
+            return _problem(404, "No such incident", str(error))
+        except Exception:  # the rim, as above
+            log.exception("page_failed")
+            return _down()
+        return _html(page("incident.html.j2", incident=incident))
+
+    async def style(self, _request: web.Request) -> web.Response:
+        """The one style sheet."""
+        return web.Response(text=self._style, content_type="text/css", headers={"Cache-Control": "max-age=300"})
+
+
+def _down() -> web.Response:
+    text = "The database does not answer. What happened is kept; `signalbox doctor` on the machine says what is wrong."
+    return _problem(503, "Signalbox cannot look right now", text)
