@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.domain.errors import Unavailable
+from demo.world.processes import tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +25,7 @@ class Key:
 def generate(path: Path, name: str) -> Key:
     """Make a key pair at `path`; ssh-keygen gives the private file mode 0600."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _keygen("-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(path))
+    tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(path))
     kind, body, _ = path.with_suffix(".pub").read_text().split(maxsplit=2)
-    fingerprint = _keygen("-l", "-f", str(path)).split()[1]
+    fingerprint = tool("ssh-keygen", "-l", "-f", str(path)).split()[1]
     return Key(path, f"{kind} {body}", fingerprint)
-
-
-def _keygen(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["ssh-keygen", *arguments], capture_output=True, text=True, check=True, timeout=30)
-    except FileNotFoundError:
-        raise Unavailable("ssh-keygen is not installed", "run `make demo`, which installs what it needs") from None
-    return done.stdout

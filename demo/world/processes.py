@@ -70,6 +70,10 @@ class Processes:
         """The pid of a child that was started."""
         return self._children[name].pid
 
+    def child(self, name: str) -> subprocess.Popen[bytes]:
+        """The process itself."""
+        return self._children[name]
+
     def alive(self, name: str) -> bool:
         """Whether this child was started and still runs."""
         return name in self._children and self._children[name].poll() is None
@@ -132,6 +136,18 @@ class Processes:
 
     def _forget(self, name: str) -> None:
         (self._folder / f"{name}.json").unlink(missing_ok=True)
+
+
+def tool(*argv: str) -> str:
+    """Run a short-lived program and return its output; raises Unavailable when it is missing or fails."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, env=plain_environ())
+    except FileNotFoundError:
+        raise Unavailable(f"{argv[0]} is not installed", "run `make demo`, which installs what it needs") from None
+    except subprocess.SubprocessError as error:
+        said = getattr(error, "stderr", None) or "it said nothing"
+        raise Unavailable(f"{argv[0]} failed: {said[-500:]}", "is the disk full?") from None
+    return done.stdout
 
 
 def plain_environ() -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from demo.world import keys, monitoring
 from demo.world.faults import Fault
-from demo.world.processes import plain_environ
+from demo.world.processes import tool
 from engine.domain.errors import Unavailable
 from engine.runtime import cpio
 
@@ -32,10 +32,10 @@ SEED_MB = 60
 PACE_MB_S = 0.6
 MEMORY_MB = 224
 
-_ACCEPTED = re.compile(r"Accepted publickey for (\S+) from \S+ port \d+ ssh2: ED25519 (SHA256:\S+)")
-# every regular file with mode, owner and time, but the log that lives and grows
+_ACCEPTED = re.compile(r"^Accepted publickey for (\S+) from \S+ port \d+ ssh2: ED25519 (SHA256:\S+)", re.M)
+# every file with mode, owner and time, but the log that lives and grows
 _TREE = (
-    "cd /srv/checkout && find . -path ./log/app.log -prune -o -type f -printf '%p %m %U %G %T@\\n' | sort"
+    "cd /srv/checkout && find . -path ./log/app.log -prune -o ! -type d -printf '%y %p %l %m %U %G %T@\\n' | sort"
     " && find . -path ./log/app.log -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
 )
 
@@ -118,7 +118,7 @@ class Target:
 
     def effects(self) -> int:
         """How often the fix took effect: lines of /srv/checkout/effects.log."""
-        return int(self._say("cat /srv/checkout/effects.log 2>/dev/null | wc -l"))
+        return int(self._say("cd /srv/checkout && if [ -e effects.log ]; then wc -l <effects.log; else echo 0; fi"))
 
     def accepted(self) -> tuple[Accepted, ...]:
         """Every login that sshd let in since boot, from its own log, which no user of the target can reach."""
@@ -133,7 +133,7 @@ class Target:
 
 
 def prepare(env: str, folder: Path, image: Path, fault: Fault, ports: tuple[int, int]) -> Target:
-    """Make keys, initramfs and an empty data disk of one target in `folder`."""
+    """Make keys, initramfs and a data disk, nearly full, of one target in `folder`."""
     folder.mkdir(parents=True, mode=0o700)
     target = Target(
         env=env,
@@ -217,14 +217,5 @@ def _make_disk(path: Path, files: Mapping[str, bytes], scratch: Path) -> None:
         disk.truncate(DISK_MB << 20)
     # no journal, no reserve, few inodes: a small disk should be all data
     options = ["-O", "^has_journal", "-N", "512", "-m", "0", "-E", "root_owner=0:0"]
-    try:
-        subprocess.run(
-            ["mkfs.ext4", "-q", "-F", *options, "-d", str(scratch), str(path)],
-            check=True,
-            capture_output=True,
-            timeout=60,
-            env=plain_environ(),
-        )
-    except FileNotFoundError:
-        raise Unavailable("mkfs.ext4 is not installed", "run `make demo`, which installs what it needs") from None
+    tool("mkfs.ext4", "-q", "-F", *options, "-d", str(scratch), str(path))
     shutil.rmtree(scratch)
