@@ -14,6 +14,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
@@ -99,7 +100,7 @@ class _AlertIn(_Edge):
     generator_url: str | None = Field(None, alias="generatorURL")
     given_fingerprint: str | None = Field(None, alias="fingerprint")
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The given one, or the one that Alertmanager would have given; empty for an alert that nothing identifies."""
         given = self.given_fingerprint or ""

@@ -92,7 +92,7 @@ def test_a_valid_body_with_fields_replaced(changes: list[tuple[tuple[Any, ...], 
         try:
             for key in place[:-1]:
                 parent = parent[key]
-            parent[place[-1]] = replacement
+            parent[place[-1]] = copy.deepcopy(replacement)
         except (KeyError, IndexError, TypeError):  # an earlier change took this place away
             continue
     read(json.dumps(value).encode())
