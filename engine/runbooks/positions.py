@@ -51,46 +51,50 @@ def read(text: str) -> Document:
         document.problems.append(Problem(1, f"more than {MAX_BYTES // 1024} KiB", "split the runbook"))
         return document
     try:
-        document.problems += _strange(text)  # before anything recursive touches the text
-        if document.problems:
-            return document
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                document.problems.append(Problem(1, "the file is empty", "begin with `schema: runbook/v1`"))
-            else:
-                document.value = _Walk(loader, document).value(node, ())
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        document.problems.append(Problem(line, f"not YAML: {error.problem}", "mend the line or the one above it"))
+        loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        document.problems.append(Problem(line, f"not YAML: {error.reason}", "remove the character"))
+        document.problems.append(Problem(line, f"not to be read: {error.reason}", "remove the character"))
+        return document
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            document.problems.append(Problem(1, "the file is empty", "begin with `schema: runbook/v1`"))
+        else:
+            document.value = _Walk(loader, document).value(node, ())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        document.problems.append(Problem(line, f"not to be read: {what}", "mend the line or the one above it"))
+    finally:
+        document.problems += loader.problems
+        loader.dispose()
     return document
 
 
-def _strange(text: str) -> Iterator[Problem]:
-    depth = documents = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-            depth += 1
-        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-            depth -= 1
-        documents += isinstance(event, yaml.DocumentStartEvent)
-        if depth > MAX_DEPTH:
-            yield Problem(line, f"nested more than {MAX_DEPTH} deep", "flatten it")
-            return
-        if documents > 1:
-            yield Problem(line, "a second document", "keep one runbook a file")
-            return
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            yield Problem(line, "anchors and aliases are not allowed", "write the value out")
-        elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
-            yield Problem(line, f"the tag {event.tag} is not allowed", "remove it")
+class _Loader(yaml.SafeLoader):
+    """Composes nodes, and notes what a runbook may not have. Depth is bounded before anything recurses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.problems: list[Problem] = []
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        if event.anchor:
+            self.problems.append(Problem(mark.line + 1, "anchors are not allowed", "write the value out"))
+        if event.tag:
+            self.problems.append(Problem(mark.line + 1, f"the tag {event.tag} is not allowed", "remove it"))
+        if self._depth >= MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Walk:
