@@ -31,12 +31,13 @@ def test_a_step_gets_its_values_and_every_act_is_on_record(world: World) -> None
 
 def test_the_step_token_reads_what_is_declared_and_is_dead_after_close(world: World) -> None:
     """Proved by using the very token."""
-    grant = world.open(REF)
-    _, step = world.tokens
-    assert step.policies == {compile_policy(RUNBOOK, (REF,)).name}
-    assert world.works(step)
-    grant.close()
-    assert not world.works(step)
+    open_still = world.open(REF)
+    assert world.tokens[-1].policies == {compile_policy(RUNBOOK, (REF,)).name}
+    assert world.works(world.tokens[-1])
+    open_still.close()
+    closed = world.open(REF)  # one use is left, so only its revocation can be why it fails
+    closed.close()
+    assert not world.works(world.tokens[-1])
 
 
 def test_the_step_token_reaches_nothing_else(world: World) -> None:

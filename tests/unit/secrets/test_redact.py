@@ -198,11 +198,22 @@ def _in_chunks(redactor: Redactor, text: str, sizes: list[int]) -> str:
     return "".join([*out, stream.feed(text[at:]), stream.close()])
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_a_known_value_is_masked_across_lines_that_leave_one_by_one(size: int) -> None:
+    """Its second line is too short to be known by itself, and is emitted after the first."""
+    redactor = Redactor()
+    redactor.learn("v", "first line\nab\nlast one")
+    text = "see:\nfirst line\nab\nlast one\nend\n"
+    assert _in_chunks(redactor, text, [size] * (len(text) // size)) == "see:\n‹secret:v›\nend\n"
+    assert redactor(text) == "see:\n‹secret:v›\nend\n"
+
+
+@pytest.mark.parametrize("key", ["", repr(PEM)])
 @pytest.mark.parametrize("step", [1000, 4096, 70_000])
-def test_an_endless_line_is_judged_in_pieces_that_cut_no_token(step: int) -> None:
+def test_an_endless_line_is_judged_in_pieces_that_cut_no_token(step: int, key: str) -> None:
     """A line of half a megabyte, a token every few hundred characters, no line break anywhere."""
     token = "ghp_" + "a1B2" * 9
-    text = " ".join(f"{'y' * (n % 700)} password={token} {PEM!r}" for n in range(500))
+    text = " ".join(f"{'y' * (n % 97)} password={token} {key}" for n in range(4000))
     redactor = Redactor()
     sizes = [step] * (len(text) // step)
     shown = _in_chunks(redactor, text, sizes)
