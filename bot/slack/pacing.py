@@ -33,6 +33,8 @@ RATES = {
     "conversations.replies": TIER_3,
     "auth.test": TIER_3,
 }
+TINY = 1e-6
+""" A rest of rounding is no reason to wait. """
 POST = "chat.postMessage"
 
 
@@ -47,7 +49,7 @@ class _Bucket:
         speed = self.rate.per_minute / 60
         self.level = min(float(self.rate.burst), self.level + (now - self.at) * speed)
         self.at = now
-        return max(0.0, (1 - self.level) / speed)
+        return max(0.0, (1 - self.level) / speed) if self.level < 1 - TINY else 0.0
 
 
 class Paced(Exception):

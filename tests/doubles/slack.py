@@ -55,6 +55,7 @@ class FakeSlack(AsyncWebClient):
         self.calls: list[tuple[str, Json]] = []
         self.faults: dict[str, list[Fault]] = {}
         self._ts = 1_800_000_000
+        self._made = 0
 
     def named(self, name: str) -> FakeChannel:
         """The channel of this name."""
@@ -91,7 +92,7 @@ class FakeSlack(AsyncWebClient):
             client=self, http_verb="POST", api_url="", req_args={}, data=data, headers=dict(headers), status_code=status
         )
         if not data.get("ok"):
-            response.validate()
+            response.validate()  # type: ignore[no-untyped-call]  # slack_sdk leaves it untyped; it raises
         return response
 
     def _carry_out(self, method: str, args: Json) -> Json:
@@ -107,7 +108,8 @@ class FakeSlack(AsyncWebClient):
     def _conversations_create(self, args: Json) -> Json:
         if any(channel.name == args["name"] for channel in self.channels):
             return {"ok": False, "error": "name_taken"}
-        channel = self.add(FakeChannel(id=f"C0{len(self.channels):06d}", name=args["name"]))
+        self._made += 1
+        channel = self.add(FakeChannel(id=f"C0{self._made:06d}", name=args["name"]))
         return {"channel": {"id": channel.id, "name": channel.name}}
 
     def _conversations_list(self, _args: Json) -> Json:
