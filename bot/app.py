@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from aiohttp import web
@@ -27,9 +28,19 @@ log = structlog.get_logger(__name__)
 NO_SLACK = {"slack": "not connected: set SIGNALBOX_SLACK_BOT_TOKEN and SIGNALBOX_SLACK_SIGNING_SECRET"}
 
 
+THREADS = 24
+""" For calls to the service; Python's own choice (cores + 4) would let a few slow ones stop all the others. """
+
+
+async def _give_threads(_app: web.Application) -> None:
+    pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="ask")
+    asyncio.get_running_loop().set_default_executor(pool)
+
+
 def create_app(service: Service, options: BotOptions) -> web.Application:
     """Alerts in, Slack in and out, pages, health, metrics. The outbox sender lives as long as the application."""
     app = web.Application(client_max_size=MAX_BODY)
+    app.on_startup.append(_give_threads)
     app.on_response_prepare.append(add_headers)
     app.router.add_post("/alerts/{source}", Receiver(service).post)
     pages = Pages(service)

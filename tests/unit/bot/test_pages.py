@@ -1,0 +1,203 @@
+"""The dashboard, health and metrics: readable with any data, harmless with hostile data, honest when blind."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from bot.app import create_app
+from bot.options import BotOptions
+from bot.views.render import page
+from engine.domain.errors import Unavailable
+from tests.doubles import incidents as told
+from tests.doubles.service import FakeService
+from tests.unit.bot.conftest import Bot
+
+STORIES = {
+    "ordinary": told.incident,
+    "unknown": told.unknown,
+    "halted": told.halted,
+    "completed": told.completed,
+    "empty": told.empty,
+    "hostile": told.hostile,
+}
+
+
+class Reader(HTMLParser):
+    """Tags and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def assert_harmless(text: str) -> None:
+    """Nothing of a stranger became markup, and nothing that our own policy forbids is there."""
+    for tag, attributes in Reader(text).tags:
+        assert tag not in {"script", "style", "iframe", "img", "form", "object", "base"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name != "style"
+            if name in {"href", "src"}:
+                assert value
+                assert value.startswith("/"), value
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_incidents_page_is_harmless_with_any_data(name: str) -> None:
+    assert_harmless(page("incident.html.j2", incident=STORIES[name]()))
+
+
+def test_the_list_is_harmless_with_any_data() -> None:
+    summaries = [told.summary(title=told.HOSTILE, waits_for=told.HOSTILE, leg=told.HOSTILE, runbook=told.HOSTILE)]
+
+    assert_harmless(page("index.html.j2", incidents=summaries, unwell={told.HOSTILE: told.HOSTILE}))
+
+
+async def get(bot: Bot, path: str) -> tuple[int, str]:
+    async with bot.client.get(path) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_the_list_shows_what_waits_for_whom(bot: Bot) -> None:
+    status, text = await get(bot, "/")
+
+    assert status == 200
+    assert 'href="/incidents/12"' in text
+    assert "waits for a yes from alice or bob" in text
+
+
+async def test_the_list_says_what_is_unwell(bot: Bot) -> None:
+    bot.service.unwell = {"libvirt": "no answer from qemu:///system"}
+
+    assert "no answer from qemu:///system" in (await get(bot, "/"))[1]
+
+
+async def test_the_list_is_shown_even_if_health_cannot_be_told(bot: Bot) -> None:
+    bot.service.fails["healthy"] = ZeroDivisionError()
+    status, text = await get(bot, "/")
+
+    assert status == 200
+    assert "cannot be told" in text
+
+
+async def test_a_page_shows_what_each_gate_measured(bot: Bot) -> None:
+    bot.service.views[12] = told.halted()
+    _, text = await get(bot, "/incidents/12")
+
+    assert "status was 500, wanted 200" in text
+    assert "&#34;status&#34;: 500" in text
+    assert "a claim, not independent" in text
+
+
+@pytest.mark.parametrize("number", ["99", "abc", "１２", "9" * 400, "-1", "12%00"])
+async def test_an_unknown_incident_is_404_with_a_way_back(bot: Bot, number: str) -> None:
+    status, text = await get(bot, f"/incidents/{number}")
+
+    assert status == 404
+    assert 'href="/"' in text
+
+
+@pytest.mark.parametrize("path", ["/", "/incidents/12"])
+async def test_a_database_that_is_away_is_503_and_says_what_to_do(bot: Bot, path: str) -> None:
+    bot.service.fails["incidents"] = bot.service.fails["incident"] = Unavailable("the database does not answer")
+    status, text = await get(bot, path)
+
+    assert status == 503
+    assert "signalbox doctor" in text
+
+
+@pytest.mark.parametrize("path", ["/", "/incidents/12", "/incidents/99", "/nowhere", "/static/style.css", "/healthz"])
+async def test_every_answer_carries_the_safety_headers(bot: Bot, path: str) -> None:
+    async with bot.client.get(path) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+async def test_the_dashboard_takes_no_orders(bot: Bot, method: str) -> None:
+    for path in ("/", "/incidents/12"):
+        async with bot.client.request(method, path) as answer:
+            assert answer.status == 405
+
+
+def test_colours_never_speak_alone() -> None:
+    """Every badge has words, so that a page can be read without colours."""
+    text = page("incident.html.j2", incident=told.halted())
+
+    for badge in re.findall(r'class="badge \w+">([^<]*)<', text):
+        assert re.search(r"[a-z]{3}", badge)
+
+
+# -- for machines
+
+
+async def test_healthz_is_200_when_all_is_well(bot: Bot) -> None:
+    while (answer := await get(bot, "/healthz")) != (200, "{}"):
+        assert "not started" in answer[1]
+
+
+async def test_healthz_names_what_is_unwell(bot: Bot) -> None:
+    bot.service.unwell = {"secrets": "no answer from OpenBao"}
+    status, text = await get(bot, "/healthz")
+
+    assert status == 503
+    assert "no answer from OpenBao" in text
+
+
+@pytest.mark.parametrize("error", [Unavailable("the database does not answer"), ZeroDivisionError()])
+async def test_healthz_that_cannot_tell_is_503(bot: Bot, error: Exception) -> None:
+    bot.service.fails["healthy"] = error
+
+    assert (await get(bot, "/healthz"))[0] == 503
+
+
+async def test_without_slack_all_else_works_and_healthz_says_what_to_set() -> None:
+    service = FakeService(told.incident())
+    async with TestClient(TestServer(create_app(service, BotOptions(public_url="http://x")))) as client:
+        async with client.get("/healthz") as answer:
+            assert answer.status == 503
+            assert "SIGNALBOX_SLACK_BOT_TOKEN" in await answer.text()
+        async with client.get("/") as answer:
+            assert answer.status == 200
+        async with client.post("/slack/events") as answer:
+            assert answer.status == 404
+
+
+async def test_metrics_are_gauges_of_state(bot: Bot) -> None:
+    _, text = await get(bot, "/metrics")
+
+    assert "signalbox_incidents_open 1\n" in text
+    assert 'signalbox_runs{state="halted"} 2\n' in text
+    assert 'signalbox_outbox_rows{state="dead"} 0\n' in text
+    assert text.count("# TYPE signalbox_runs gauge") == 1
+
+
+async def test_metrics_that_cannot_be_told_are_a_gap(bot: Bot) -> None:
+    bot.service.fails["metrics"] = Unavailable("the database does not answer")
+
+    assert (await get(bot, "/metrics"))[0] == 503
+
+
+def test_options_never_print_their_secrets() -> None:
+    options = BotOptions(public_url="x", slack_bot_token="xoxb-secret", slack_signing_secret="sig-secret")
+
+    assert "secret" not in repr(options).replace("slack_signing_secret", "")
+
+
+def test_a_strangers_script_is_text() -> None:
+    text = page("incident.html.j2", incident=told.hostile())
+
+    assert "<script" not in text
+    assert "&lt;script" in text
