@@ -96,7 +96,7 @@ def reap(state: Path) -> None:
 def _open_kvm() -> None:
     """Give /dev/kvm to group kvm, as udev would.
 
-    Left to root alone it makes libvirt probe QEMU anew for each VM (20 s): the probe sees KVM, and QEMU's user does not.
+    Left to root alone it makes libvirt probe QEMU anew for each VM (20 s): the probe sees KVM, QEMU's user does not.
     """
     device = Path("/dev/kvm")
     with contextlib.suppress(OSError, KeyError):

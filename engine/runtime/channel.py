@@ -21,11 +21,10 @@ from typing import Any
 from engine.runtime import archive
 from engine.runtime.egress import Egress
 from engine.runtime.frames import BrokenProtocol, Frame, Kind, Parser, encode, json_object
-from engine.runtime.guest.wire import PROXY_PORT
+from engine.runtime.guest.wire import PROXY_PORT, VERSION
 from engine.runtime.streams import ChannelEnded, Stream
 from engine.runtime.tunnels import Tunnels
 
-VERSION = 1
 PUT_CHUNK = 64 * 1024
 ANSWER_TIMEOUT_S = 60.0
 COLLECT_TIMEOUT_S = 120.0

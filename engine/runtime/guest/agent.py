@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.runtime.guest.doors import Doors
-from engine.runtime.guest.wire import CHUNK, HEADER, PORT, PROXY_PORT, Kind, Line, Stream, find_port
+from engine.runtime.guest.wire import CHUNK, HEADER, PORT, PROXY_PORT, VERSION, Kind, Line, Stream, find_port
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UID = 1000
@@ -113,7 +113,7 @@ class Agent:
         self._machine.ready()
         threading.Thread(target=self._reap, daemon=True).start()
         uptime = float(Path("/proc/uptime").read_text().split()[0])
-        self._line.send(Kind.HELLO, 0, {"version": 1, "uptime": uptime})
+        self._line.send(Kind.HELLO, 0, {"version": VERSION, "uptime": uptime})
         try:
             while True:
                 kind, number, length = HEADER.unpack(self._line.read(HEADER.size))

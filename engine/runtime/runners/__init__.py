@@ -1,1 +1,1 @@
-"""Runners: what turns an order into one command in a VM, and its result into a conclusion. One file a way of working."""
+"""Runners: what turns an order into one command in a VM, and its result into a conclusion. A file each."""

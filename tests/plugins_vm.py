@@ -1,0 +1,64 @@
+"""Fixtures for tests that boot real VMs: a running libvirtd, the `step` image, a hypervisor with a mark of its own.
+
+Import them by name into a conftest.py. When something is missing the test fails with the command that installs it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.domain.errors import SignalboxError
+from engine.runtime import image
+from engine.runtime.hypervisor import LibvirtHypervisor
+
+ROOT = Path(__file__).parents[1]
+IMAGES = Path(os.environ.get("SIGNALBOX_IMAGES", "/var/lib/signalbox/images"))
+STATE = Path(os.environ.get("SIGNALBOX_LIBVIRT_STATE", "/tmp/signalbox-test-libvirt"))
+URI = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+
+
+class Plain:
+    """A redactor that masks nothing, for tests that are not about secrets."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def stream(self) -> Plain:
+        return self
+
+    def feed(self, chunk: str) -> str:
+        return chunk
+
+    def close(self) -> str:
+        return ""
+
+
+@pytest.fixture(scope="session")
+def vm_images() -> Path:
+    """The folder of guest images, with `step` in it; built once, about a minute."""
+    if URI.endswith("system"):
+        command = [sys.executable, str(ROOT / "scripts" / "libvirtd.py"), "start", "--state", str(STATE)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode != 0:
+            pytest.fail(f"no libvirtd: {done.stdout}{done.stderr}")
+    try:
+        image.build(image.STEP, IMAGES, progress=print)
+    except SignalboxError as error:
+        pytest.fail(f"{error}\n{error.remedy}")
+    return IMAGES
+
+
+@pytest.fixture(scope="session")
+def hypervisor(vm_images: Path) -> Iterator[LibvirtHypervisor]:
+    """A hypervisor whose VMs nobody else touches; whatever a test leaves is swept."""
+    made = LibvirtHypervisor(URI, vm_images, f"test-{os.getpid()}")
+    yield made
+    left = made.sweep()
+    made.close()
+    assert not left, f"a test left VMs: {left}"
