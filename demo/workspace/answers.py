@@ -97,7 +97,6 @@ class Answers:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """POST /hooks/{key}: a message for whoever caused the interaction, or for all."""
         body = await request.read()
-        self._journal.receive(f"{request.method} {request.raw_path}", request.headers, body)
         value: Any = None
         try:
             url = self._api.once.respond(request.match_info["key"])

@@ -1,29 +1,30 @@
-"""Runs a workspace in a thread with its own event loop, for synchronous tests and scripts."""
+"""Runs a workspace (or anything asynchronous) in a thread with its own event loop, for synchronous callers."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TypeVar
 
-from demo.workspace.server import Workspace
+STOP_S = 20
 
-STOP_S = 10
+T = TypeVar("T")
 
 
 @contextmanager
-def running(workspace: Workspace) -> Iterator[Workspace]:
-    """Start, hand over, stop. An error at the start is raised here."""
+def running(what: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Enter, hand over, leave: `with running(Workspace(...)) as workspace`. Errors of the start are raised here."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="workspace", daemon=True)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(workspace.start(), loop).result(STOP_S)
+        entered = asyncio.run_coroutine_threadsafe(what.__aenter__(), loop).result(STOP_S)
         try:
-            yield workspace
+            yield entered
         finally:
-            asyncio.run_coroutine_threadsafe(workspace.stop(), loop).result(STOP_S)
+            asyncio.run_coroutine_threadsafe(what.__aexit__(None, None, None), loop).result(STOP_S)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(STOP_S)

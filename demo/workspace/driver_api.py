@@ -188,8 +188,8 @@ class DriverApi:
 
     # -- making things go wrong
 
-    async def fault(self, request: web.Request) -> web.StreamResponse:
-        """{kind[, method, times, seconds]}, or {clear: true}. `down` answers first, then closes the port."""
+    async def fault(self, request: web.Request) -> web.Response:
+        """{kind[, method, times, seconds]}, or {clear: true}. `down` has closed the port when it answers."""
         body = await _body(request)
         answer = web.json_response({"ok": True})
         if body.get("clear"):
@@ -200,10 +200,8 @@ class DriverApi:
             method, times = str(body.get("method", "*")), _times(body)
             self._workspace.faults.add(Fault(kind=kind, method=method, times=times, seconds=seconds))
             return answer
+        await self._workspace.go_down(seconds, keep=request.transport)
         answer.force_close()
-        await answer.prepare(request)
-        await answer.write_eof()
-        await self._workspace.go_down(seconds)
         return answer
 
     async def configure(self, request: web.Request) -> web.Response:

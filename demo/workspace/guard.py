@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from demo.workspace.errors import CannotDo
+from demo.workspace.journal import Journal
 
 OWN = ("/driver/", "/page/")
 CSP = (
@@ -45,11 +46,13 @@ def refusal(host: str, hosts: frozenset[str], request: web.BaseRequest) -> str:
     return ""
 
 
-def middleware(hosts: Callable[[], frozenset[str]]) -> Middleware:
-    """Refuse, or serve with the headers above. What a person cannot do comes back as 409 with the reason."""
+def middleware(hosts: Callable[[], frozenset[str]], journal: Journal) -> Middleware:
+    """Keep what comes in, refuse, or serve with the headers above. What a person cannot do is 409 with the reason."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith(OWN):
+            journal.receive(f"{request.method} {request.raw_path}", request.headers, await request.read())
         why = refusal(request.headers.get("Host", ""), hosts(), request)
         if why:
             return web.json_response({"ok": False, "error": why}, status=403)
@@ -57,6 +60,9 @@ def middleware(hosts: Callable[[], frozenset[str]]) -> Middleware:
             response = await handler(request)
         except CannotDo as error:
             response = web.json_response({"ok": False, "error": str(error)}, status=409)
+        except web.HTTPException as error:
+            error.headers.update(HEADERS)
+            raise
         if not response.prepared:
             response.headers.update(HEADERS)
         return response

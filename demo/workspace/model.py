@@ -201,7 +201,7 @@ class Team:
     def post(self, channel: Channel, message: Message) -> Message:
         """Add a message; who writes has read."""
         channel.messages.append(message)
-        if message.thread_ts:
+        if message.thread_ts and not message.visible_to:
             parent = channel.message(message.thread_ts)
             if parent is not None:
                 parent.thread_ts = parent.ts

@@ -72,12 +72,14 @@ class Workspace:
         self.people = People(self.api, self.delivery, answers, commands)
         self.people.events = frozenset(events)
         web_api = WebApi(self.api, bot_token, self.limits, self.faults, self.journal)
-        self._app = web.Application(client_max_size=REQUEST_BYTES, middlewares=[guard.middleware(self._hosts)])
+        self._app = web.Application(
+            client_max_size=REQUEST_BYTES, middlewares=[guard.middleware(self._hosts, self.journal)]
+        )
         self._app.router.add_route("*", "/api/{method}", web_api.handle)
         self._app.router.add_post("/hooks/{key}", answers.handle)
         DriverApi(self).register(self._app)
         Page(self.api, self.people).register(self._app)
-        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
         self._site: web.SockSite | None = None
         self._again: asyncio.Task[None] | None = None
         self._seed(channels)
@@ -143,14 +145,15 @@ class Workspace:
         self._site = web.SockSite(self._runner, listening)
         await self._site.start()
 
-    async def go_down(self, seconds: float) -> None:
-        """Refuse connections for a while: the port is closed, open connections break. The page is gone meanwhile."""
+    async def go_down(self, seconds: float, keep: asyncio.BaseTransport | None = None) -> None:
+        """Refuse connections for a while: the port is closed, open connections break (but the one in `keep`, on which
+        the answer to this very wish goes out). The page is gone meanwhile."""
         if self._site is not None:
             await self._site.stop()
             self._site = None
         self._again = asyncio.get_running_loop().create_task(self._come_back(seconds))
         for connection in self._runner.server.connections if self._runner.server else ():
-            if connection.transport is not None:
+            if connection.transport is not None and connection.transport is not keep:
                 connection.transport.abort()
 
     async def _come_back(self, seconds: float) -> None:

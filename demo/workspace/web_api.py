@@ -33,7 +33,6 @@ class WebApi:
         """One call. Refusals are `ok: false` with status 200, as Slack does it; 429 and 500 are the exceptions."""
         method = request.match_info["method"]
         body = await request.read()
-        self._journal.receive(f"{request.method} {request.raw_path}", request.headers, body)
         try:
             args = merged(request.query, request.headers.get("Content-Type", ""), body)
         except ApiError as error:
@@ -58,9 +57,10 @@ class WebApi:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
+        response = self._answer(method, args, answer, fault=fault.kind if fault else "")
         if fault is not None and fault.kind is Kind.HANG:
             await asyncio.sleep(fault.seconds)
-        return self._answer(method, args, answer, fault=fault.kind if fault else "")
+        return response
 
     def _authorised(self, method: str, token: str) -> None:
         if method not in METHODS:

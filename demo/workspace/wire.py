@@ -105,8 +105,6 @@ def message_json(team: Team, message: Message, *, metadata: bool = False) -> Jso
         out["blocks"] = message.blocks
     if message.thread_ts:
         out["thread_ts"] = message.thread_ts
-    if message.is_reply:
-        out["parent_user_id"] = message.user
     if message.edited:
         out["edited"] = {"user": message.user, "ts": message.edited}
     if message.reactions:

@@ -82,8 +82,13 @@ function drawView(view) {
     return;
   }
   if (view.key !== viewKey) {
+    // an update of the same view keeps what was typed into fields that are still there, as Slack does
+    const typed = view.key.split(" ")[0] === viewKey.split(" ")[0] ? formValues(viewDialog.querySelector("form")) : {};
     viewDialog.innerHTML = view.html;
     viewKey = view.key;
+    for (const element of viewDialog.querySelectorAll("[data-action]")) {
+      fill(element, typed[element.dataset.block]?.[element.dataset.action]);
+    }
   }
   if (!viewDialog.open) viewDialog.showModal();
 }
@@ -144,7 +149,8 @@ function valueOf(element) {
 }
 
 async function interact(element) {
-  if (element.closest(".field")) return;
+  const field = element.closest(".field");
+  if (field && !("dispatch" in field.dataset)) return;
   if (!(await confirmed(element))) { if (element.tagName === "SELECT") element.value = ""; return; }
   const where = { block_id: element.dataset.block, action_id: element.dataset.action, value: valueOf(element) };
   if (element.dataset.url) window.open(element.dataset.url, "_blank", "noopener,noreferrer");
@@ -173,12 +179,26 @@ function showErrors(form, errors, seen) {
   form.querySelector(".wrong")?.scrollIntoView({ block: "nearest" });
 }
 
-async function submitView(form) {
+function formValues(form) {
   const values = {};
   for (const element of form.querySelectorAll("[data-action]")) {
     if (element.dataset.kind === "button") continue;
     (values[element.dataset.block] ??= {})[element.dataset.action] = valueOf(element);
   }
+  return values;
+}
+
+function fill(element, value) {
+  if (value === undefined || value === null) return;
+  const boxes = element.querySelectorAll("input");
+  for (const box of boxes) box.checked = [value].flat().includes(box.value);
+  if (element.dataset.kind === "multi_static_select") {
+    for (const option of element.options) option.selected = value.includes(option.value);
+  } else if (!boxes.length && element.tagName !== "BUTTON") element.value = value;
+}
+
+async function submitView(form) {
+  const values = formValues(form);
   const button = form.querySelector("button[type=submit]");
   button.disabled = true;
   const answer = await act("submit", { view_id: form.dataset.view, values });
