@@ -198,8 +198,15 @@ class Service:
         now = self._adapters.clock.now()
         with self._database.reading() as session:
             note_id = self._harness.number(incidents.next_note_id(session))
+        masked = self._adapters.secrets.redactor()
         draft = NoteDraft(
-            id=note_id, by=person, at=now, steps=dict(steps), what=what[:MAX_NOTE], change=change[:MAX_NOTE], rule=rule
+            id=note_id,
+            by=person,
+            at=now,
+            steps=dict(steps),
+            what=masked(what)[:MAX_NOTE],
+            change=masked(change)[:MAX_NOTE],
+            rule=masked(rule)[:MAX_NOTE],
         )
         patch, why_none = self._patch(draft, view)
         with self._database.transaction() as session:

@@ -53,7 +53,7 @@ class FileHarness:
         return make_patch(note, incident, journey=journey, agents_md=self._text())
 
     def _text(self) -> str:
-        return self.agents_md.read_text() if self.agents_md.exists() else ""
+        return self.agents_md.read_bytes().decode() if self.agents_md.exists() else ""  # line endings as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,11 +37,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 stamp=.venv/.signalbox-stamp
-state=$(cat requirements.lock pyproject.toml scripts/uv.lock | sha256sum | cut -d' ' -f1)
+state=$(cat requirements.lock pyproject.toml scripts/bootstrap.lock | sha256sum | cut -d' ' -f1)
 if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
   say "Python packages into .venv (hash-locked)"
   [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
-  [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/uv.lock
+  [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/bootstrap.lock
   .venv/bin/uv pip install --quiet --require-hashes -r requirements.lock
   .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e .
   echo "$state" >$stamp

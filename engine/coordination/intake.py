@@ -12,6 +12,7 @@ from engine.domain.alert import Alert, AlertStatus
 from engine.domain.errors import BadInput
 from engine.domain.incident import Topic
 from engine.domain.ports import RunbookShelf, Trigger
+from engine.domain.states import IncidentState
 from engine.store import inbox, incidents, models, outbox
 from engine.store.session import Session
 
@@ -38,16 +39,18 @@ def drain_one(session: Session, triggers: Mapping[str, Trigger], shelf: RunbookS
 def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> None:
     """Bring one alert in: a known episode is updated, a new firing one opens an incident or joins the open one."""
     known = incidents.episode(session, alert)
-    if known is not None:
-        if alert.status is AlertStatus.RESOLVED and incidents.resolve_alert(known, alert, now):
-            _resolved(session, known, now)
-        return
     if alert.status is AlertStatus.RESOLVED:
-        return  # we never heard of it firing: there is nothing to end
+        if known is not None and incidents.resolve_alert(known, alert, now):
+            _resolved(session, known, now)
+        return  # one that we never heard of firing has nothing to end
+    if known is not None and known.status is AlertStatus.FIRING:
+        return
+    if known is not None and _fires_again(session, known, now):
+        return
     key = f"{alert.source}:{alert.group_key}"
     incident = incidents.open_by_key(session, key)
     if incident is not None:
-        incidents.add_alert(session, incident.number, alert, now)
+        _add(session, incident.number, known, alert, now)
         _event(session, incident.number, now, "alert_joined", f"{alert.title} joined.", tell=True)
         return
     incident = incidents.open_incident(
@@ -58,10 +61,29 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
         opened_by=alert.source,
         now=now,
     )
-    incidents.add_alert(session, incident.number, alert, now)
+    _add(session, incident.number, known, alert, now)
     _event(session, incident.number, now, "incident_opened", f"{alert.source}: {alert.title}")
     machine.refresh(session, incident.number, now)
     _start(session, incident, alert, shelf, now)
+
+
+def _fires_again(session: Session, known: models.Alert, now: datetime) -> bool:
+    """An episode that had lapsed is back in an open incident; False when its incident is closed."""
+    incident = incidents.get(session, known.incident_number)
+    if incident is None or incident.state is IncidentState.CLOSED:
+        return False
+    incidents.refire_alert(known, incident.number, now)
+    _event(session, incident.number, now, "alert_fired_again", f"{known.title} fires again.", tell=True)
+    machine.refresh(session, incident.number, now)
+    return True
+
+
+def _add(session: Session, number: int, known: models.Alert | None, alert: Alert, now: datetime) -> None:
+    """A new episode, or one that lapsed with an incident that is closed now."""
+    if known is None:
+        incidents.add_alert(session, number, alert, now)
+    else:
+        incidents.refire_alert(known, number, now)
 
 
 def _start(session: Session, incident: models.Incident, alert: Alert, shelf: RunbookShelf, now: datetime) -> None:

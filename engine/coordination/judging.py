@@ -7,12 +7,10 @@ what came of it inside the next one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import datetime
 
 from engine.coordination import machine
 from engine.coordination.escalation import halt
-from engine.domain import digest
 from engine.domain.gate import (
     INDEPENDENT,
     Check,
@@ -21,6 +19,7 @@ from engine.domain.gate import (
     GateResult,
     Sample,
     Sampling,
+    definition,
 )
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg
@@ -53,11 +52,6 @@ def combine(results: tuple[CheckResult, ...]) -> tuple[Verdict, str]:
     if not any(result.independent for result in results):
         return Verdict.ERROR, "no independent check measured anything: a step would certify itself"
     return Verdict.HELD, f"all {len(results)} checks held"
-
-
-def definition(check: Check) -> str:
-    """The digest of a check as it is written: what was measured can be told from what is in the file today."""
-    return digest.of_value(asdict(check))
 
 
 def _check(

@@ -49,8 +49,13 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One authenticated body of a source. `key` is the same for a repeated delivery, so that it counts once."""
+    """One authenticated body of a source. `key` is the same for a repeated delivery, so that it counts once.
+
+    `group` is set by senders without delivery ids, whose key is made of what they say: there, only what equals the
+    last body of its group is a repeat (firing, resolved, firing again is news). Without it a key counts once for ever.
+    """
 
     source: str
     key: str
     body: bytes
+    group: str | None = None

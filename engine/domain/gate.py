@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from engine.domain import digest
 from engine.domain.states import Verdict
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -167,3 +168,8 @@ class Facts:
     claims: Mapping[str, Json]
     digests: Mapping[str, str]
     hosts: Mapping[str, str] = field(default_factory=dict)
+
+
+def definition(check: Check) -> str:
+    """The digest of a check as it is written: what was measured can be told from what is in the file today."""
+    return digest.of_value(asdict(check))

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from engine.domain import digest
 from engine.domain.errors import BadInput
-from engine.domain.gate import Check
+from engine.domain.gate import Check, definition
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import AttemptView, CheckView, IncidentView, RunView, VerdictView
 from engine.domain.journey import Journey
@@ -82,7 +81,7 @@ def _step(leg: str) -> str:
 
 
 def _verdict(verdict: VerdictView, checks: Sequence[Check]) -> dict[str, Any]:
-    written = {digest.of_value(asdict(check)): check for check in checks}
+    written = {definition(check): check for check in checks}
     return {
         "leg": verdict.leg,
         "of": verdict.of,

@@ -229,7 +229,7 @@ class Driver:
                 accessors = tokens.undead(session)
             if accessors:
                 self.adapters.secrets.recover(accessors)
-        except Unavailable as error:
+        except SignalboxError as error:  # also a token that cannot be proved dead: nothing is driven before it is
             self.unwell["recovery"] = f"{error} ({error.remedy})" if error.remedy else str(error)
             return False
         self.unwell.pop("recovery", None)

@@ -151,7 +151,7 @@ class Channel:
         deadline = time.monotonic() + COLLECT_TIMEOUT_S
         files: dict[str, bytearray] = {}
         current = bytearray()
-        while (frame := stream.answer(max(0.1, deadline - time.monotonic()))).kind != Kind.OK:
+        while (frame := stream.answer(max(0.0, deadline - time.monotonic()))).kind != Kind.OK:
             if frame.kind == Kind.FILE:
                 current = files[_collected_path(frame.payload, files)] = bytearray()
             elif frame.kind == Kind.DATA:

@@ -12,11 +12,24 @@ from engine.store.models import Inbox
 
 
 def keep(session: Session, delivery: Delivery, now: datetime) -> bool:
-    """Keep a body; False when this delivery is there already."""
-    known = sa.select(Inbox.id).where(Inbox.source == delivery.source, Inbox.key == delivery.key)
-    if session.scalar(known) is not None:
+    """Keep a body; False when this delivery is there already (see `Delivery` for what counts as a repeat)."""
+    same = sa.select(Inbox.id, Inbox.key).where(Inbox.source == delivery.source)
+    if delivery.group is None:
+        same = same.where(Inbox.key == delivery.key)
+    else:
+        same = same.where(Inbox.group == delivery.group)
+    last = session.execute(same.order_by(Inbox.id.desc()).limit(1)).first()
+    if last is not None and last.key == delivery.key:
         return False
-    session.add(Inbox(source=delivery.source, key=delivery.key, body=delivery.body, received_at=now))
+    row = Inbox(
+        source=delivery.source,
+        key=delivery.key,
+        group=delivery.group,
+        after=last.id if last is not None else 0,
+        body=delivery.body,
+        received_at=now,
+    )
+    session.add(row)
     session.flush()
     return True
 

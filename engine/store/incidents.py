@@ -93,6 +93,11 @@ def resolve_alert(row: models.Alert, alert: AlertValue, now: datetime) -> bool:
     return True
 
 
+def refire_alert(row: models.Alert, number: int, now: datetime) -> None:
+    """An episode that had been taken for over is back, in this incident."""
+    row.status, row.ends_at, row.seen_at, row.incident_number = AlertStatus.FIRING, None, now, number
+
+
 def alerts(session: Session, number: int) -> tuple[models.Alert, ...]:
     """All episodes of an incident, oldest first."""
     query = sa.select(models.Alert).where(models.Alert.incident_number == number).order_by(models.Alert.id)

@@ -53,17 +53,22 @@ def _only(name: str, columns: str, where: str) -> sa.Index:
 
 
 class Inbox(Base):
-    """One authenticated body of a source, kept before anything is done with it."""
+    """One authenticated body of a source, kept before anything is done with it.
+
+    `after` is the id of the body that its group had before it (0: none, or the source has delivery ids).
+    """
 
     __tablename__ = "inbox"
     __table_args__ = (
-        sa.UniqueConstraint("source", "key", name="uq_inbox_delivery"),
+        sa.UniqueConstraint("source", "key", "after", name="uq_inbox_delivery"),
         sa.CheckConstraint("state in ('pending', 'done', 'rejected')", name="state"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     source: Mapped[str]
     key: Mapped[str]
+    group: Mapped[str | None] = mapped_column(index=True)
+    after: Mapped[int] = mapped_column(default=0)
     body: Mapped[bytes]
     received_at: Moment
     state: Mapped[str] = mapped_column(default="pending", index=True)

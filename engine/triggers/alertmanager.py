@@ -152,7 +152,7 @@ class AlertmanagerTrigger:
                 "give Alertmanager's http_config.authorization.credentials the value of SIGNALBOX_ALERTMANAGER_TOKEN",
             )
         _check_size(body)
-        return Delivery(source=self.name, key=delivery_key(body), body=body)
+        return Delivery(source=self.name, key=delivery_key(body), body=body, group=_group(body))
 
     def parse(self, body: bytes) -> tuple[Alert, ...]:
         """The alerts of the body in its order; raises BadInput."""
@@ -163,9 +163,8 @@ class AlertmanagerTrigger:
 def delivery_key(body: bytes) -> str:
     """The same for a repeat of the same alerts in the same states, though annotations (a rendered value) may differ.
 
-    What does not parse is known by its bytes. Known limit: an alert that lapses because Prometheus was cut off, and
-    comes back with the startsAt it had, is sent byte for byte as before its resolve. No key made of the body can tell
-    the two apart, so whoever keeps keys must compare with the last delivery of the group, not with all.
+    What does not parse is known by its bytes. An alert that lapses because Prometheus was cut off, and comes back with
+    the startsAt it had, is sent byte for byte as before its resolve: that is why a delivery also names its group.
     """
     try:
         message = _read(body)
@@ -176,6 +175,14 @@ def delivery_key(body: bytes) -> str:
         for alert in message.alerts
     )
     return digest.of_value({"group": message.group, "truncated": message.truncated, "alerts": episodes})
+
+
+def _group(body: bytes) -> str:
+    """What Alertmanager grouped by; one group for all that does not parse."""
+    try:
+        return _read(body).group or ""
+    except BadInput:
+        return ""
 
 
 def _hashed(token: str) -> bytes:

@@ -343,7 +343,7 @@ class FakeTrigger:
     def verify(self, headers: Mapping[str, str], body: bytes) -> Delivery:
         if headers.get("authorization") != "Bearer token":
             raise Unauthenticated("wrong token")
-        return Delivery(source=self.name, key=body.decode(), body=body)
+        return Delivery(source=self.name, key=body.decode(), body=body, group=body.decode().split()[0])
 
     def parse(self, body: bytes) -> tuple[Alert, ...]:
         name, _, rest = body.decode().partition(" ")

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from engine.coordination.judging import combine, definition
+from engine.coordination.judging import combine
 from engine.domain.gate import (
     Check,
     CheckResult,
@@ -24,6 +24,7 @@ from engine.domain.gate import (
     PromqlCheck,
     Sample,
     Sampling,
+    definition,
 )
 from engine.domain.ports import ProbeAnswer
 from engine.domain.states import Verdict

@@ -89,3 +89,23 @@ def test_an_incident_without_a_run_closes(box: Box) -> None:
     assert box.service.close(1, ANA).state is IncidentState.CLOSED
     box.fire(b"Unheard firing")
     assert len(box.service.incidents()) == 1
+
+
+def test_firing_resolved_and_firing_again_is_news_even_when_the_bodies_are_the_same(box: Box) -> None:
+    """Alertmanager sends a lapsed alert that comes back byte for byte as it was first sent."""
+    box.fire(b"Unheard firing")
+    box.fire(b"Unheard resolved")
+    box.fire(b"Unheard firing")
+
+    incident = box.incident()
+    assert [alert.status for alert in incident.alerts] == ["firing"]
+    assert "alert_fired_again" in [event.kind for event in incident.events]
+
+
+def test_a_lapsed_alert_that_comes_back_after_its_incident_was_closed_opens_another(box: Box) -> None:
+    box.fire(b"Unheard firing")
+    box.fire(b"Unheard resolved")
+    box.service.close(1, ANA)
+    box.fire(b"Unheard firing")
+
+    assert [row.state for row in box.service.incidents()] == [IncidentState.OPEN, IncidentState.CLOSED]

@@ -62,7 +62,9 @@ def test_a_repeat_has_the_key_of_the_first_delivery(alertmanager: Alertmanager) 
 
     again = alertmanager.receiver.wait(fires, after=1)
 
-    assert TRIGGER.verify(again.headers, again.body).key == TRIGGER.verify(first.headers, first.body).key
+    one, other = TRIGGER.verify(first.headers, first.body), TRIGGER.verify(again.headers, again.body)
+    assert (one.key, one.group) == (other.key, other.group)
+    assert one.group
 
 
 def test_its_resolve_is_the_same_episode_and_another_delivery(alertmanager: Alertmanager) -> None:
@@ -79,7 +81,7 @@ def test_its_resolve_is_the_same_episode_and_another_delivery(alertmanager: Aler
     assert TRIGGER.verify(last.headers, last.body).key != TRIGGER.verify(first.headers, first.body).key
 
 
-def test_known_limit_a_lapsed_alert_that_comes_back_looks_like_a_repeat_of_its_first_delivery(
+def test_a_lapsed_alert_that_comes_back_looks_like_its_first_delivery_so_a_delivery_names_its_group(
     alertmanager: Alertmanager,
 ) -> None:
     """Prometheus was cut off, the alert lapsed, the old alert comes again: only the resolve between them tells."""
