@@ -1,0 +1,192 @@
+"""Whatever a guest sends: the channel never raises, never hangs, never grows without bound, and says why it ended."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.domain.ports import Ending, Reach
+from engine.runtime import channel as channel_module
+from engine.runtime import session
+from engine.runtime.channel import Channel, GuestRefused
+from engine.runtime.egress import MAX_ROWS, Egress
+from engine.runtime.frames import MAX_FRAME, BrokenProtocol, Kind, encode
+from engine.runtime.guest.wire import HEADER, WINDOW
+from engine.runtime.streams import MAX_UNCOUNTED, ChannelEnded
+from tests.plugins_vm import Plain
+from tests.unit.runtime.test_session_with_the_real_agent import task
+
+KINDS = st.one_of(st.sampled_from([int(kind) for kind in Kind]), st.integers(0, 255))
+TEXTS = [
+    *(
+        "",
+        "{}",
+        "[]",
+        "null",
+        "{",
+        '{"error": null}',
+        '{"error": "no"}',
+        '{"code": 0}',
+        '{"code": true}',
+        "[" * 100_000,
+    ),
+    *('{"code": -1, "signal": 99}', '{"version": 1}', '{"path": "../x"}', '{"path": "x"}', '{"path": 7}'),
+    *('{"code": true}', '{"host": "a.test", "port": 1}', '{"host": [], "port": {}}', '{"sha256": 1}'),
+]
+JSON = st.sampled_from(TEXTS).map(str.encode)
+PAYLOADS = st.one_of(JSON, st.binary(max_size=300), st.integers(0, 2**32 - 1).map(lambda n: struct.pack("!I", n)))
+FRAMES = st.builds(
+    lambda kind, stream, payload: HEADER.pack(kind, stream, len(payload)) + payload,
+    KINDS,
+    st.integers(0, 12),
+    PAYLOADS,
+)
+HELLO = encode(Kind.HELLO, 0, {"version": 1})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FRAMES, max_size=12).map(b"".join), st.integers(1, 700))
+def test_random_frames_never_get_out_of_the_channel(data: bytes, cut: int) -> None:
+    """In whatever pieces they arrive."""
+    channel = Channel(lambda _: None, Egress(()))
+    for start in range(0, len(data), cut):
+        channel.received(data[start : start + cut])
+    channel.close()
+    with pytest.raises(ChannelEnded):
+        channel.open()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(FRAMES, max_size=25))
+def test_a_whole_task_against_random_answers_ends_with_a_reason(frames: list[bytes]) -> None:
+    """Each thing that the host says is answered by the next random frame; then the line is cut."""
+    answers = iter(frames)
+
+    def guest(_: bytes) -> None:
+        answer = next(answers, None)
+        if answer is None:
+            channel.ended("the VM is gone")
+        else:
+            channel.received(answer)
+
+    egress = Egress(())
+    channel = Channel(guest, egress)
+    channel.received(HELLO)
+    work = task("true", collect="/step/out", timeout_s=0.02)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "GRACE_S", 0.02)
+        for name in ("ANSWER_TIMEOUT_S", "COLLECT_TIMEOUT_S"):
+            patch.setattr(channel_module, name, 0.02)
+        result = session.carry_out(channel, egress, work, Plain(), lambda _: None, boot_timeout_s=0.1)
+    assert result.ending in Ending
+    assert result.reason or result.ending is Ending.EXITED
+
+
+def test_a_frame_that_is_too_long_ends_the_channel_before_it_is_buffered() -> None:
+    """The length alone is enough."""
+    channel = Channel(lambda _: None, Egress(()))
+    channel.received(HEADER.pack(Kind.DATA, 1, MAX_FRAME + 1))
+    with pytest.raises(ChannelEnded, match="announced a frame"):
+        channel.hello(1)
+
+
+def test_bad_json_ends_the_channel_with_a_clear_reason() -> None:
+    """Here in an OPEN, which the reader thread parses itself."""
+    channel = Channel(lambda _: None, Egress(()))
+    channel.received(encode(Kind.OPEN, 2, b"not json"))
+    with pytest.raises(ChannelEnded, match="not JSON"):
+        channel.open()
+
+
+def test_frames_for_unknown_streams_are_ignored() -> None:
+    """Nothing is kept of them."""
+    channel = Channel(lambda _: None, Egress(()))
+    for number in (1, 2, 99, 2**32 - 1):
+        channel.received(encode(Kind.DATA, number, b"x"))
+    channel.received(HELLO)
+    channel.hello(1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "count"),
+    [
+        (encode(Kind.STDOUT, 1, b"x" * 65536), WINDOW // 65536 + 1),
+        (encode(Kind.OK, 1, b"{}"), MAX_UNCOUNTED + 1),
+        (encode(Kind.WINDOW, 1, struct.pack("!I", 1)), 1),
+        (encode(Kind.WINDOW, 1, b"odd"), 1),
+        (HELLO, MAX_UNCOUNTED + 1),
+    ],
+    ids=["output beyond the window", "answers without end", "credit never given", "odd credit", "hello without end"],
+)
+def test_a_guest_that_breaks_flow_control_is_cut_off(frame: bytes, count: int) -> None:
+    """So nothing piles up on the host."""
+    channel = Channel(lambda _: None, Egress(()))
+    channel.open()
+    for _ in range(count):
+        channel.received(frame)
+    with pytest.raises(ChannelEnded, match=r"flow control|window|granted"):
+        channel.open()
+
+
+def test_output_in_single_bytes_is_no_attack() -> None:
+    """A program may print byte by byte, as long as it stays in the window."""
+    channel = Channel(lambda _: None, Egress(()))
+    stream = channel.open()
+    channel.received(encode(Kind.STDOUT, 1, b"x") * 20_000)
+    for _ in range(20_000):
+        frame = stream.next(0)
+        assert frame is not None
+        stream.acknowledge(frame)
+    channel.open()
+
+
+def test_tunnels_are_limited_and_a_flood_of_refusals_is_counted() -> None:
+    """At most 256 at once; of refused ones MAX_ROWS rows and one that counts the rest."""
+    sent: list[bytes] = []
+    egress = Egress([Reach(host="a.test", port=1, address="192.0.2.1", address_port=1)])
+    channel = Channel(sent.append, egress)
+    for number in range(MAX_ROWS + 77):
+        channel.received(encode(Kind.OPEN, 2 * number + 2, {"host": "evil.test", "port": 1}))
+    rows = egress.records()
+    assert len(rows) == MAX_ROWS + 1
+    assert (rows[-1].host, rows[-1].allowed, rows[-1].error) == ("(more)", False, "77 more connections are not listed")
+    assert len(sent) == MAX_ROWS + 77
+    channel.close()
+
+
+def test_a_collected_file_may_not_leave_its_folder() -> None:
+    """The guest names the files, so each name is judged; and more bytes than asked for end it."""
+    for path in ("../x", "/etc/passwd", "a/../b", "", "x\n", "a/./b", 7, None):
+        channel = _answering([encode(Kind.FILE, 1, {"path": path}), encode(Kind.OK, 1)])
+        with pytest.raises(BrokenProtocol):
+            channel.collect("/step/out", 100)
+    twice = [encode(Kind.FILE, 1, {"path": "a"})] * 2
+    with pytest.raises(BrokenProtocol):
+        _answering([*twice, encode(Kind.OK, 1)]).collect("/step/out", 100)
+    greedy = [encode(Kind.FILE, 1, {"path": "a"}), encode(Kind.DATA, 1, b"x" * 101)]
+    with pytest.raises(BrokenProtocol, match="more files"):
+        _answering(greedy).collect("/step/out", 100)
+    with pytest.raises(GuestRefused, match="no such folder"):
+        _answering([encode(Kind.ERR, 1, {"error": "no such folder"})]).collect("/step/out", 100)
+
+
+def _answering(frames: list[bytes]) -> Channel:
+    def write(_: bytes) -> None:
+        while frames:
+            channel.received(frames.pop(0))
+
+    channel = Channel(write, Egress(()))
+    return channel
+
+
+def test_a_silent_guest_is_waited_for_and_no_longer() -> None:
+    """The boot timeout."""
+    channel = Channel(lambda _: None, Egress(()))
+    begun = time.monotonic()
+    with pytest.raises(ChannelEnded, match="did not start"):
+        channel.hello(0.1)
+    assert time.monotonic() - begun < 5

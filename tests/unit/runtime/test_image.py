@@ -1,0 +1,143 @@
+"""Images: built when their inputs changed, replaced whole, hashed as they lie there. The slow builder is a stand-in."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.domain.errors import BadInput, Unavailable
+from engine.runtime import cpio, image
+
+BUILDER = """
+echo "==> pretending"
+echo "root of $PACKAGES $MODULES $(cat "$FILES/etc/motd" 2>/dev/null) $(cat "$SETUP" 2>/dev/null)" > "$OUT/rootfs.erofs"
+echo kernel > "$OUT/vmlinuz"; echo packages > "$OUT/manifest.txt"; : > "$OUT/initrd-base.img"
+echo run >> "$COUNTER"
+"""
+
+
+@pytest.fixture
+def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """How often the slow builder ran, a line each."""
+    script = tmp_path / "build.sh"
+    script.write_text(BUILDER)
+    monkeypatch.setattr(image, "BUILD", script)
+    monkeypatch.setattr(image, "TOOLS", {})
+    monkeypatch.setenv("COUNTER", str(tmp_path / "counter"))
+    return tmp_path / "counter"
+
+
+def runs(counter: Path) -> int:
+    return len(counter.read_text().splitlines())
+
+
+def test_an_image_that_is_up_to_date_is_not_built_again(counter: Path, tmp_path: Path) -> None:
+    """And one whose root changed is."""
+    said: list[str] = []
+    folder = image.build(image.STEP, tmp_path / "images", progress=said.append)
+    first = image.image_digest(tmp_path / "images", "step")
+    assert said == ["image step: building the root", "==> pretending", f"image step: ready in {folder}"]
+    image.build(image.STEP, tmp_path / "images", progress=said.append)
+    assert runs(counter) == 1
+    assert image.image_digest(tmp_path / "images", "step") == first
+    more = replace(image.STEP, packages=(*image.PACKAGES, "ansible-core"))
+    image.build(more, tmp_path / "images", progress=said.append)
+    assert runs(counter) == 2
+    assert image.image_digest(tmp_path / "images", "step") != first
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=False)
+    assert checked.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [".lock", "step"]
+
+
+def test_a_changed_agent_repacks_the_initramfs_only(counter: Path, tmp_path: Path) -> None:
+    """Under a second instead of a minute."""
+    agent = tmp_path / "agent.py"
+    agent.write_text("print(1)")
+    spec = replace(image.STEP, initrd_files={"agent.py": agent})
+    folder = image.build(spec, tmp_path / "images", progress=print)
+    agent.write_text("print(2)")
+    image.build(spec, tmp_path / "images", progress=print)
+    assert runs(counter) == 1
+    assert b"print(2)" in (folder / "initrd.img").read_bytes()
+
+
+def test_everything_of_a_spec_reaches_the_builder(counter: Path, tmp_path: Path) -> None:
+    """Packages, modules, files, set-up script."""
+    spec = image.ImageSpec(
+        name="other", packages=("b", "a"), modules=("m",), root_files={"/etc/motd": b"hi"}, setup="echo set up"
+    )
+    folder = image.build(spec, tmp_path / "images", progress=print)
+    assert (folder / "rootfs.erofs").read_text() == "root of a,b m hi echo set up\n"
+
+
+def test_a_build_that_fails_leaves_the_old_image_and_says_why(
+    counter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last lines of the builder are in the message."""
+    image.build(image.STEP, tmp_path / "images", progress=print)
+    before = image.image_digest(tmp_path / "images", "step")
+    broken = tmp_path / "broken.sh"
+    broken.write_text("echo 'E: no such package'; exit 3")
+    monkeypatch.setattr(image, "BUILD", broken)
+    with pytest.raises(Unavailable, match="no such package"):
+        image.build(image.STEP, tmp_path / "images", progress=print, force=True)
+    assert image.image_digest(tmp_path / "images", "step") == before
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [".lock", "step"]
+
+
+def test_a_missing_tool_is_named_with_its_package(
+    counter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything starts."""
+    monkeypatch.setattr(image, "TOOLS", {"no-such-tool": "its-package"})
+    with pytest.raises(Unavailable) as caught:
+        image.build(image.STEP, tmp_path / "images", progress=print)
+    assert caught.value.remedy == "run: apt-get install its-package"
+
+
+@pytest.mark.parametrize("part", image.PARTS)
+def test_one_changed_byte_changes_the_digest_whatever_the_sums_say(counter: Path, tmp_path: Path, part: str) -> None:
+    """SHA256SUMS is for people; the digest reads the files."""
+    folder = image.build(image.STEP, tmp_path / "images", progress=print)
+    before = image.image_digest(tmp_path / "images", "step")
+    with (folder / part).open("ab") as file:
+        file.write(b"!")
+    assert image.image_digest(tmp_path / "images", "step") != before
+
+
+@pytest.mark.parametrize("name", ["../step", "", "a/b", ".", "a b"])
+def test_an_odd_image_name_is_refused(tmp_path: Path, name: str) -> None:
+    """It becomes a path."""
+    with pytest.raises(BadInput):
+        image.image_digest(tmp_path, name)
+
+
+def test_a_folder_or_file_that_another_user_cannot_use_is_named(tmp_path: Path) -> None:
+    """As QEMU's user sees it: owner, group and others each count for themselves."""
+    file = tmp_path / "closed" / "rootfs.erofs"
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    stranger = 61234
+    image.check_readable({"x": file}, stranger, frozenset())
+    file.chmod(0o600)
+    with pytest.raises(BadInput, match=r"rootfs\.erofs cannot be read"):
+        image.check_readable({"x": file}, stranger, frozenset())
+    image.check_readable({"x": file}, file.stat().st_uid, frozenset())
+    file.parent.chmod(0o700)
+    with pytest.raises(BadInput, match="closed cannot be entered"):
+        image.check_readable({"x": file}, stranger, frozenset())
+
+
+def test_the_initramfs_is_what_cpio_reads(tmp_path: Path) -> None:
+    """Folders first, modes kept, no times; another program unpacks it."""
+    made = cpio.archive({"init": cpio.Member(b"#!/bin/sh\n", 0o755), "agent/deep/a.py": cpio.Member(b"x" * 5)})
+    assert made == cpio.archive({"agent/deep/a.py": cpio.Member(b"x" * 5), "init": cpio.Member(b"#!/bin/sh\n", 0o755)})
+    subprocess.run(["cpio", "-id", "--quiet"], input=made, cwd=tmp_path, check=True)
+    assert (tmp_path / "agent/deep/a.py").read_bytes() == b"xxxxx"
+    assert (tmp_path / "init").stat().st_mode & 0o777 == 0o755
