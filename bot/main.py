@@ -29,7 +29,7 @@ def options(settings: Settings) -> BotOptions:
         slack_signing_secret=secret.get_secret_value() if secret else "",
         slack_api_url=settings.slack_api_url,
         feed_channel=settings.slack_feed_channel,
-        invite=settings.slack_invite,
+        invite=settings.slack_invite or settings.approvers,
     )
 
 

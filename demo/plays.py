@@ -377,7 +377,7 @@ def _runbook(stage: Stage) -> Iterator[None]:
 
 def close(stage: Stage) -> None:
     """A person ends the incident by hand."""
-    outcome = stage.driver.command(channel_id(stage), "/signalbox close", user=BEN.id)
+    outcome = stage.driver.command(channel_id(stage), "/signalbox close", user=ANA.id)
     must(outcome.ok, f"/signalbox close: {outcome.seen}")
     until(stage, lambda: incident_state(stage) is IncidentState.CLOSED, "the incident to close")
 

@@ -37,7 +37,7 @@ def _watch(stage: Stage) -> None:
 
 @click.command()
 @click.option("--auto", is_flag=True, help="Press the buttons, and exit 0 only when it ended as it should.")
-@click.option("--break", "fault", type=click.Choice(list(Fault)), default=Fault.NONE, help="What goes wrong.")
+@click.option("--break", "fault", type=click.Choice([fault.value for fault in Fault]), default="none", help="What goes wrong.")
 @click.option("--stop", is_flag=True, help="Stop what an earlier demo left behind.")
 def main(auto: bool, fault: str, stop: bool) -> None:
     """One real alert, from Alertmanager to a gated production fix."""

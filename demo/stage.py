@@ -175,7 +175,7 @@ class Stage:
             "SIGNALBOX_SLACK_BOT_TOKEN": "xoxb-demo-bot",
             "SIGNALBOX_SLACK_SIGNING_SECRET": "demo-signing-secret",
             "SIGNALBOX_SLACK_FEED_CHANNEL": "incidents",
-            "SIGNALBOX_SLACK_INVITE": ANA.id,
+            "SIGNALBOX_SLACK_INVITE": ",".join(APPROVERS),
             "SIGNALBOX_APPROVERS": ",".join(APPROVERS),
             "SIGNALBOX_AGENTS_MD": str(ROOT / "agents.md"),
         }

@@ -50,7 +50,7 @@ class Settings(BaseModel):
     slack_signing_secret: SecretStr | None = None
     slack_api_url: str = "https://slack.com/api/"
     slack_feed_channel: str = Field("signalbox", description="channel that hears of every incident")
-    slack_invite: Words = Field((), description="user ids invited to every incident channel")
+    slack_invite: Words = Field((), description="user ids invited to every incident channel; default: approvers")
     approvers: Words = Field((), description="user ids who may approve and decide")
     vault_addr: str = Field("", description="an existing Vault or OpenBao; empty: embedded OpenBao")
     vault_role_id: str = "op-bot"

@@ -17,7 +17,6 @@ from demo.workspace.model import Channel, Message, Team, new_id
 
 NAME = 80
 TOPIC = 250
-INVITES = 1000
 
 T = TypeVar("T")
 
@@ -181,8 +180,6 @@ def invite(api: Api, args: Args) -> Json:
     users = list(dict.fromkeys(args.words("users")))
     if not users:
         raise ApiError("no_user")
-    if len(users) > INVITES:
-        raise ApiError("too_many_users")
     refused = {user: why for user in users if (why := _why_not(team, channel, user))}
     if refused and not (args.flag("force") and len(refused) < len(users)):
         errors = [{"user": user, "ok": False, "error": why} for user, why in refused.items()]

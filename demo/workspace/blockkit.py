@@ -164,10 +164,10 @@ def checked_message(blocks: Any) -> list[Json]:
 
 
 def with_ids(blocks: list[Json]) -> list[Json]:
-    """A copy in which each block and each interactive element has an id, as Slack returns them."""
+    """A copy as Slack returns it: each block and interactive element has an id, each text its `emoji` or `verbatim`."""
     out = []
     for block in blocks:
-        named = {"block_id": secrets.token_urlsafe(4), **block}
+        named = {"block_id": secrets.token_urlsafe(4), **_with_defaults(block)}
         for place in ("accessory", "element"):
             if place in named:
                 named[place] = _named(named[place])
@@ -175,6 +175,16 @@ def with_ids(blocks: list[Json]) -> list[Json]:
             named["elements"] = [_named(element) for element in named["elements"]]
         out.append(named)
     return out
+
+
+def _with_defaults(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_defaults(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    given = {name: _with_defaults(item) for name, item in value.items()}
+    default: Json = {"plain_text": {"emoji": True}, "mrkdwn": {"verbatim": False}}.get(str(value.get("type")), {})
+    return {**default, **given}
 
 
 def _named(element: Json) -> Json:
