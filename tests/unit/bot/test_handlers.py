@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.slack import desk
+from bot.slack.forms import NoteForm, RejectForm
 from engine.domain.alert import Severity
 from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused, SignalboxError, Unavailable
 from engine.domain.incident import MessageRef, Person
@@ -232,7 +233,7 @@ async def test_reject_asks_why_before_it_says_no(bot: Bot) -> None:
 
 
 def reject(reason: str, **changes: Any) -> dict[str, Any]:
-    metadata = json.dumps({"token": "tok-approve", "channel": HERE.channel, "ts": HERE.ts, "tries": 0})
+    metadata = RejectForm(token="tok-approve", channel=HERE.channel, ts=HERE.ts).model_dump_json()
     typed = {"reason": {"text": {"type": "plain_text_input", "value": reason}}}
     return submission("approval.reject", metadata, typed, **changes)
 
@@ -265,6 +266,16 @@ async def test_a_rejection_that_failed_keeps_the_reason_and_can_be_sent_again(bo
     assert "Wrong host" in json.dumps(view["blocks"])
     assert second == ""
     assert len(bot.service.asked("approve")) == 1
+
+
+async def test_a_note_that_failed_can_be_sent_again_as_it_came_back(bot: Bot) -> None:
+    bot.service.fails["note"] = Unavailable("the database does not answer")
+    _, text = await bot.act(note())
+    del bot.service.fails["note"]
+    metadata = json.loads(text)["view"]["private_metadata"]
+    await bot.act(submission("note.write", metadata, note()["view"]["state"]["values"]))
+
+    assert len(bot.service.asked("note")) == 1
 
 
 async def test_a_submission_sent_twice_counts_once(bot: Bot) -> None:
@@ -310,7 +321,7 @@ def note(what: str = "It guessed.", rule: str = "Do not guess.") -> dict[str, An
         "change": text(None),
         "rule": text(rule),
     }
-    return submission("note.write", json.dumps({"number": 12, "title": "Disk", "tries": 0}), values)
+    return submission("note.write", NoteForm(number=12, title="Disk").model_dump_json(), values)
 
 
 async def test_a_harness_note_arrives_whole(bot: Bot) -> None:
