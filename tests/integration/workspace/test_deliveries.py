@@ -137,8 +137,9 @@ async def test_a_choice_from_a_menu_is_in_the_action_and_in_the_state(team: Team
     channel, message = await posted(team, block)
     await workspace.people.click(ANA.id, channel.id, message.ts, "choose", value="cert-expiry")
     body = bot.seen[0]
-    assert body["actions"][0]["selected_option"] == options[1]
-    assert body["state"]["values"]["b"]["choose"] == {"type": "static_select", "selected_option": options[1]}
+    chosen = {"text": {"type": "plain_text", "text": "cert-expiry", "emoji": True}, "value": "cert-expiry"}
+    assert body["actions"][0]["selected_option"] == chosen
+    assert body["state"]["values"]["b"]["choose"] == {"type": "static_select", "selected_option": chosen}
     with pytest.raises(CannotDo, match="not one of the options"):
         await workspace.people.click(ANA.id, channel.id, message.ts, "choose", value="rm-rf")
 

@@ -193,6 +193,17 @@ def test_channels_messages_and_received_text_survive_a_restart(tmp_path: Path) -
         driver.close()
 
 
+def test_timestamps_go_on_after_the_last_one_even_when_the_clock_went_back(tmp_path: Path) -> None:
+    state = tmp_path / "workspace.json"
+    with running(make(state)) as first:
+        first.people.say(ANA.id, "general", "from tomorrow")
+    kept = json.loads(state.read_text())
+    kept["channels"][0]["messages"][0]["ts"] = "9999999999.000001"
+    state.write_text(json.dumps(kept))
+    with running(make(state)) as second:
+        assert second.people.say(ANA.id, "general", "now").ts == "9999999999.000002"
+
+
 def test_a_state_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path) -> None:
     state = tmp_path / "workspace.json"
     state.write_text('{"precious": true}')

@@ -129,6 +129,12 @@ def test_the_same_action_id_may_stand_in_two_blocks() -> None:
     assert blockkit.checked_message([actions(button()), actions(button())])
 
 
+def test_texts_come_back_with_the_fields_that_slack_adds() -> None:
+    (done,) = blockkit.checked_message([section(accessory=button())])
+    assert done["text"] == {"type": "mrkdwn", "text": "x", "verbatim": False}
+    assert done["accessory"]["text"] == {"type": "plain_text", "text": "Go", "emoji": True}
+
+
 def test_missing_ids_are_filled_in_and_differ() -> None:
     done = blockkit.checked_message([section(accessory={"type": "button", "text": plain("x")}), section()])
     assert done[0]["accessory"]["action_id"]
