@@ -16,27 +16,14 @@ import pytest
 from engine.domain.errors import SignalboxError
 from engine.runtime import image
 from engine.runtime.hypervisor import LibvirtHypervisor
+from engine.runtime.output import NoSecrets as Plain
+
+__all__ = ["IMAGES", "ROOT", "URI", "Plain", "hypervisor", "vm_images"]
 
 ROOT = Path(__file__).parents[1]
 IMAGES = Path(os.environ.get("SIGNALBOX_IMAGES", "/var/lib/signalbox/images"))
 STATE = Path(os.environ.get("SIGNALBOX_LIBVIRT_STATE", "/tmp/signalbox-test-libvirt"))
 URI = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
-
-
-class Plain:
-    """A redactor that masks nothing, for tests that are not about secrets."""
-
-    def __call__(self, text: str) -> str:
-        return text
-
-    def stream(self) -> Plain:
-        return self
-
-    def feed(self, chunk: str) -> str:
-        return chunk
-
-    def close(self) -> str:
-        return ""
 
 
 @pytest.fixture(scope="session")

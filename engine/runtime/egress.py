@@ -50,6 +50,7 @@ class Egress:
         self._lock = threading.Lock()
         self._entries: list[Entry] = []
         self._unlisted: Counter[bool] = Counter()
+        self._pins: dict[Reach, tuple[str, int]] = {}
 
     def listeners(self) -> list[dict[str, str | int]]:
         """Where the guest listens for each declared host:port: a loopback address a name; an IP literal is itself."""
@@ -77,6 +78,17 @@ class Egress:
                 self._unlisted[entry.allowed] += 1
         return entry, reach
 
+    def connect(self, reach: Reach) -> socket.socket:
+        """Dial what stands behind a declared name; raises OSError. A name is resolved once and then pinned."""
+        with self._lock:
+            address = self._pins.get(reach, (reach.address, reach.address_port))
+        connection = socket.create_connection(address, timeout=CONNECT_TIMEOUT_S)
+        connection.settimeout(IDLE_TIMEOUT_S)
+        with self._lock:
+            host, port = connection.getpeername()[:2]
+            self._pins.setdefault(reach, (host, port))
+        return connection
+
     def records(self) -> tuple[Connection, ...]:
         """What happened, in order; a flood ends in one row that counts what is not listed."""
         with self._lock:
@@ -94,13 +106,6 @@ class Egress:
                 for allowed, count in sorted(self._unlisted.items())
             ]
             return tuple(rows)
-
-
-def connect(reach: Reach) -> socket.socket:
-    """Dial what stands behind a declared name; raises OSError."""
-    connection = socket.create_connection((reach.address, reach.address_port), timeout=CONNECT_TIMEOUT_S)
-    connection.settimeout(IDLE_TIMEOUT_S)
-    return connection
 
 
 def _row(entry: Entry) -> Connection:

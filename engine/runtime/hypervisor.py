@@ -27,6 +27,7 @@ from engine.runtime.channel import Channel
 from engine.runtime.domain_xml import Mark
 from engine.runtime.egress import Egress
 from engine.runtime.guest.wire import PORT
+from engine.runtime.output import NoSecrets
 from engine.runtime.transport import Transport
 
 Accel = Literal["auto", "kvm", "tcg"]
@@ -35,7 +36,8 @@ BOOT_TIMEOUT_S = 180.0
 TRIAL_TIMEOUT_S = 20.0  # KVM boots in a second or two, or never
 GONE_TIMEOUT_S = 20.0
 TRIAL_MEMORY_MB = 256
-KEEPALIVE = (5, 3)  # seconds, tries
+KEEPALIVE = (10, 6)  # seconds, tries: for a libvirtd that hangs; a dead one closes its socket
+MAX_BARRED = 10_000
 UNMARKED = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_METADATA})
 READABLE = libvirt.VIR_STREAM_EVENT_READABLE
 LINE_EVENTS = READABLE | libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
@@ -74,19 +76,25 @@ class LibvirtHypervisor:
         self._kvm_lock = threading.Lock()
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
+        self._barred: dict[str, None] = {}  # ids that were destroyed, oldest first
 
     # -- the port
 
     def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
         """See `ports.Hypervisor.run`. Raises BadInput, Unavailable, Refused (a VM of this id exists)."""
         session.check(task)
-        kvm = self._use_kvm(task.image)
-        return self._run(task, redactor, on_output, kvm=kvm, boot_timeout_s=BOOT_TIMEOUT_S)
+        return self._run(task, redactor, on_output, kvm=None, boot_timeout_s=BOOT_TIMEOUT_S)
 
     def destroy(self, task_id: str) -> bool:
-        """See `ports.Hypervisor.destroy`: returns when the VM is gone, raises Unavailable if unproved."""
+        """See `ports.Hypervisor.destroy`: returns when the VM is gone, raises Unavailable if unproved.
+
+        A task that has not begun yet will not: its id is barred.
+        """
         with self._lock:
             running = self._running.get(task_id)
+            self._barred[task_id] = None
+            while len(self._barred) > MAX_BARRED:
+                del self._barred[next(iter(self._barred))]
         if running is None:
             return self._destroy_found(task_id)
         running.cancelled = True
@@ -142,17 +150,17 @@ class LibvirtHypervisor:
         redactor: Redactor,
         on_output: Callable[[str], None],
         *,
-        kvm: bool,
+        kvm: bool | None,
         boot_timeout_s: float,
     ) -> TaskResult:
         connection = self._connect()
         domain_id = str(uuid.uuid4())
-        xml = self._xml(task, domain_id, kvm=kvm)
         egress = Egress(task.reaches)
         transport = Transport()
         channel = Channel(transport.write, egress)
         with self._registered(task.id, channel, connection) as running:
             self._refuse_second(connection, task.id)
+            xml = self._xml(task, domain_id, kvm=self._use_kvm(task.image) if kvm is None else kvm)
             try:
                 self._start(connection, task, xml, transport, channel)
                 result = session.carry_out(channel, egress, task, redactor, on_output, boot_timeout_s=boot_timeout_s)
@@ -172,6 +180,8 @@ class LibvirtHypervisor:
         with self._lock:
             if task_id in self._running:
                 raise Refused(f"task {task_id} runs already", "every attempt has an id of its own")
+            if task_id in self._barred:
+                raise Refused(f"task {task_id} was cancelled before it began", "every attempt has an id of its own")
             self._running[task_id] = running
         try:
             yield running
@@ -202,7 +212,7 @@ class LibvirtHypervisor:
         files = image.parts(self._images, task.image)
         dac = re.search(r"<model>dac</model>.*?<baselabel[^>]*>\+(\d+):\+(\d+)<", self._capabilities, re.DOTALL)
         if dac is not None:
-            image.check_readable(files, int(dac[1]), frozenset({int(dac[2])}))
+            image.check_readable(files, int(dac[1]), int(dac[2]))
         mark = Mark(owner=self._owner, task=task.id, run=task.run_id)
         return domain_xml.domain(mark, domain_id, files, memory_mb=task.memory_mb, kvm=kvm, relabel=dac is None)
 
@@ -211,16 +221,15 @@ class LibvirtHypervisor:
     def _prove_gone(self, domain_id: str) -> bool:
         """Destroy this VM until libvirt says that there is none; False when libvirt does not answer."""
         deadline = time.monotonic() + GONE_TIMEOUT_S
-        while True:
-            with contextlib.suppress(Unavailable, libvirt.libvirtError):
+        while time.monotonic() < deadline:
+            try:
                 domain = _lookup(self._connect().lookupByUUIDString, domain_id)
                 if domain is None:
                     return True
                 domain.destroy()
-                continue
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.2)
+            except (Unavailable, libvirt.libvirtError):
+                time.sleep(0.2)
+        return False
 
     def _destroy_found(self, task_id: str) -> bool:
         """A VM of ours that this process does not run."""
@@ -298,23 +307,7 @@ class LibvirtHypervisor:
             timeout_s=30,
             memory_mb=TRIAL_MEMORY_MB,
         )
-        return self._run(task, _Plain(), lambda _: None, kvm=kvm, boot_timeout_s=boot_timeout_s)
-
-
-class _Plain:
-    """A redactor for the trial VM, which has no secret."""
-
-    def __call__(self, text: str) -> str:
-        return text
-
-    def stream(self) -> _Plain:
-        return self
-
-    def feed(self, chunk: str) -> str:
-        return chunk
-
-    def close(self) -> str:
-        return ""
+        return self._run(task, NoSecrets(), lambda _: None, kvm=kvm, boot_timeout_s=boot_timeout_s)
 
 
 class _StreamLine:

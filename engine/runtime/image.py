@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -115,8 +116,9 @@ def parts(images: Path, name: str) -> dict[str, Path]:
     return found
 
 
-def check_readable(files: Mapping[str, Path], uid: int, gids: frozenset[int]) -> None:
+def check_readable(files: Mapping[str, Path], uid: int, gid: int) -> None:
     """Raise BadInput naming the first folder or file that QEMU's user (system mode) cannot enter or read."""
+    gids = _groups(uid, gid)
     for file in files.values():
         for path in (*reversed(file.parents), file):
             needed = os.R_OK if path == file else os.X_OK
@@ -127,6 +129,13 @@ def check_readable(files: Mapping[str, Path], uid: int, gids: frozenset[int]) ->
                     "keep images where it can: SIGNALBOX_IMAGES=/var/lib/signalbox/images, "
                     "then build them anew: signalbox image build step",
                 )
+
+
+def _groups(uid: int, gid: int) -> frozenset[int]:
+    try:
+        return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    except KeyError:
+        return frozenset({gid})
 
 
 def _may(path: Path, uid: int, gids: frozenset[int], needed: int) -> bool:

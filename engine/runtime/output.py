@@ -41,3 +41,19 @@ class Output:
         if text:
             self._parts.append(text)
             self._show(text)
+
+
+class NoSecrets:
+    """The redactor of a VM that was given no secret: the trial boot's."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def stream(self) -> NoSecrets:
+        return self
+
+    def feed(self, chunk: str) -> str:
+        return chunk
+
+    def close(self) -> str:
+        return ""

@@ -66,7 +66,7 @@ class Tunnels:
     def _carry(self, stream: Stream, entry: egress.Entry, reach: Reach) -> None:
         try:
             try:
-                connection = egress.connect(reach)
+                connection = self._rules.connect(reach)
             except OSError as error:
                 entry.end(f"could not connect: {error.strerror or error}")
                 self._refuse(stream.number, entry.error)

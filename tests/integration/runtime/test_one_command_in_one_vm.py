@@ -156,6 +156,14 @@ def test_cancel_ends_a_task_promptly_and_its_id_admits_no_second_vm(
     other.close()
 
 
+def test_a_task_that_was_cancelled_before_it_began_never_begins(hypervisor: LibvirtHypervisor) -> None:
+    """The cancel may come between the decision to start and the start."""
+    work = task("true")
+    assert hypervisor.destroy(work.id) is False
+    with pytest.raises(Refused, match="cancelled before it began"):
+        hypervisor.run(work, Plain(), print)
+
+
 def test_an_image_that_is_not_there_names_the_command_that_builds_it(hypervisor: LibvirtHypervisor) -> None:
     """Both for the digest and for a run."""
     with pytest.raises(BadInput) as caught:

@@ -124,14 +124,14 @@ def test_a_folder_or_file_that_another_user_cannot_use_is_named(tmp_path: Path) 
     for parent in (tmp_path, *list(tmp_path.parents)[:2]):
         parent.chmod(0o755)
     stranger = 61234
-    image.check_readable({"x": file}, stranger, frozenset())
+    image.check_readable({"x": file}, stranger, stranger)
     file.chmod(0o600)
     with pytest.raises(BadInput, match=r"rootfs\.erofs cannot be read"):
-        image.check_readable({"x": file}, stranger, frozenset())
-    image.check_readable({"x": file}, file.stat().st_uid, frozenset())
+        image.check_readable({"x": file}, stranger, stranger)
+    image.check_readable({"x": file}, file.stat().st_uid, stranger)
     file.parent.chmod(0o700)
     with pytest.raises(BadInput, match="closed cannot be entered"):
-        image.check_readable({"x": file}, stranger, frozenset())
+        image.check_readable({"x": file}, stranger, stranger)
 
 
 def test_the_initramfs_is_what_cpio_reads(tmp_path: Path) -> None:
