@@ -313,7 +313,10 @@ def _tampered(stage: Stage, asked: Message, tamper: Callable[[Stage], Any], *, a
 @contextmanager
 def _vault_away(stage: Stage) -> Iterator[None]:
     """OpenBao stops answering for a while."""
-    pids = [int(pid) for pid in subprocess.run(["pgrep", "-x", "bao"], capture_output=True, text=True, check=False).stdout.split()]
+    pids = [
+        int(pid)
+        for pid in subprocess.run(["pgrep", "-x", "bao"], capture_output=True, text=True, check=False).stdout.split()
+    ]
     ours = [pid for pid in pids if str(stage.home) in Path(f"/proc/{pid}/cmdline").read_text()]
     must(ours, "OpenBao's process was not found")
     for pid in ours:

@@ -10,7 +10,6 @@ import time
 import click
 
 from demo import plays
-from demo.audit import Before
 from demo.stage import FOLDER, Stage
 from demo.world.faults import Fault
 from demo.world.processes import Processes
@@ -37,7 +36,9 @@ def _watch(stage: Stage) -> None:
 
 @click.command()
 @click.option("--auto", is_flag=True, help="Press the buttons, and exit 0 only when it ended as it should.")
-@click.option("--break", "fault", type=click.Choice([fault.value for fault in Fault]), default="none", help="What goes wrong.")
+@click.option(
+    "--break", "fault", type=click.Choice([fault.value for fault in Fault]), default="none", help="What goes wrong."
+)
 @click.option("--stop", is_flag=True, help="Stop what an earlier demo left behind.")
 def main(auto: bool, fault: str, stop: bool) -> None:
     """One real alert, from Alertmanager to a gated production fix."""
@@ -45,7 +46,6 @@ def main(auto: bool, fault: str, stop: bool) -> None:
         ended = Processes(FOLDER / "processes").sweep() + Processes(FOLDER / "world" / "processes").sweep()
         say(f"ended {len(ended)} processes")
         return
-    before = Before.taken()
     try:
         stage = Stage(Fault(fault), say)
         with stage.set_up():
@@ -53,8 +53,8 @@ def main(auto: bool, fault: str, stop: bool) -> None:
                 plays.play(stage)
             else:
                 _watch(stage)
-        for line in before.left_behind():
-            raise plays.NotAsItShould(f"left behind: {line}")
+        if left := stage.left_behind():
+            raise plays.NotAsItShould(f"left behind: {', '.join(left)}")
     except (SignalboxError, plays.NotAsItShould) as error:
         remedy = getattr(error, "remedy", "")
         click.secho(f"\nFAILED: {error}" + (f"\n  -> {remedy}" if remedy else ""), fg="red", err=True)

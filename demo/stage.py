@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -24,7 +26,8 @@ from demo.world import image as target_image
 from demo.world.faults import Fault
 from demo.world.processes import Processes, plain_environ
 from demo.world.world import World
-from engine.domain.errors import Unavailable
+from engine.domain.digest import of_bytes
+from engine.domain.errors import Conflict, Unavailable
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
 from engine.runtime import image
@@ -37,6 +40,9 @@ LIBVIRTD = ROOT / "scripts" / "libvirtd.py"
 SYSTEM_IMAGES = Path("/var/lib/signalbox/images")
 APPROVERS = (ANA.id, BEN.id)
 SIGNALBOX = "signalbox"
+BOT_TOKEN = "slack-bot-token"  # noqa: S105  the name of a file
+SIGNING_SECRET = "slack-signing-secret"  # noqa: S105  likewise
+SLACK_SECRETS = (BOT_TOKEN, SIGNING_SECRET)
 READY_S = 120
 
 
@@ -81,7 +87,7 @@ class Stage:
     @property
     def step_images(self) -> Path:
         """Signalbox's images: hard links, so that what the demo tampers with is not what others boot."""
-        return self.images.parent / "demo-images"
+        return self.images.parent / f"demo-{of_bytes(str(self.folder.resolve()).encode())[7:15]}"
 
     @contextlib.contextmanager
     def set_up(self) -> Iterator[Stage]:
@@ -89,6 +95,7 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.processes = Processes(self.folder / "processes")
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._alone())
             stack.callback(self._stop)
             if ended := self.processes.sweep():
                 self.say(f"ended {len(ended)} processes of an earlier demo")
@@ -111,12 +118,37 @@ class Stage:
             stack.callback(self.stop_signalbox)
             yield self
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A second demo in this folder would end this one's processes as leftovers: refuse it."""
+        with (self.folder / "lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(f"a demo runs in {self.folder}", "stop it first: Ctrl-C where it runs") from None
+            yield
+
+    def left_behind(self) -> tuple[str, ...]:
+        """Processes of this stage that are alive: by our mark in their environment, or booted from our images."""
+        ours = (*self.processes.ours(), *Processes(self.folder / "world" / "processes").ours())
+        left = [f"process {pid}" for pid in ours]
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if str(self.step_images).encode() in entry.read_bytes():
+                    left.append(f"VM, process {entry.parent.name}")
+        return tuple(left)
+
     def _lay_out(self) -> None:
         for path in (self.home, self.runbooks, self.step_images):
             shutil.rmtree(path, ignore_errors=True)
-        for name in ("workspace.json", "signalbox.log", "workspace.log"):
+        for name in ("workspace.json", "workspace.received", "signalbox.log", "workspace.log"):
             (self.folder / name).unlink(missing_ok=True)
         shutil.copytree(ROOT / "runbooks", self.runbooks)
+        for name in SLACK_SECRETS:
+            path = self.folder / name
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(24))
         links = self.step_images / "step"
         links.mkdir(parents=True)
         for path in (self.images / "step").iterdir():
@@ -130,7 +162,12 @@ class Stage:
         self.say("starting the stand-in workspace")
         argv = [sys.executable, "-m", "demo.workspace", "--port", str(self.ports["workspace"])]
         argv += ["--request-url", f"{self.dashboard}/slack/events", "--state-file", str(self.folder / "workspace.json")]
-        self.processes.spawn("workspace", argv, log=self.folder / "workspace.log", environ=_python_environ())
+        environ = {
+            **_python_environ(),
+            "SLACK_BOT_TOKEN_FILE": str(self.folder / BOT_TOKEN),
+            "SLACK_SIGNING_SECRET_FILE": str(self.folder / SIGNING_SECRET),
+        }
+        self.processes.spawn("workspace", argv, log=self.folder / "workspace.log", environ=environ)
         self.driver = Driver(self.url)
         self._wait("workspace", self.url)
 
@@ -172,8 +209,8 @@ class Stage:
             "SIGNALBOX_ALERTMANAGER_TOKEN_FILE": str(self.world.folder / "alert-token"),
             "SIGNALBOX_PROMETHEUS_URL": self.world.prometheus_url,
             "SIGNALBOX_SLACK_API_URL": f"{self.url}api/",
-            "SIGNALBOX_SLACK_BOT_TOKEN": "xoxb-demo-bot",
-            "SIGNALBOX_SLACK_SIGNING_SECRET": "demo-signing-secret",
+            "SIGNALBOX_SLACK_BOT_TOKEN_FILE": str(self.folder / BOT_TOKEN),
+            "SIGNALBOX_SLACK_SIGNING_SECRET_FILE": str(self.folder / SIGNING_SECRET),
             "SIGNALBOX_SLACK_FEED_CHANNEL": "incidents",
             "SIGNALBOX_SLACK_INVITE": ",".join(APPROVERS),
             "SIGNALBOX_APPROVERS": ",".join(APPROVERS),

@@ -16,6 +16,7 @@ from engine.domain.errors import BadInput, SignalboxError
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
 from engine.runtime import image
+from engine.secrets import setup
 from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import PREFIX, Settings, load
@@ -185,6 +186,13 @@ def secrets_plan(token: str, carry_out: bool) -> None:
         if carry_out:
             administrator.apply(plan)
             click.echo("applied")
+
+
+@secrets_group.command("setup")
+@click.option("--for", "tool", type=click.Choice(["bao", "vault"]), default="bao", show_default=True)
+def secrets_setup(tool: str) -> None:
+    """Print the shell script that prepares an existing Vault or OpenBao: mount, login, policies, token roles."""
+    click.echo(setup.script(tool), nl=False)
 
 
 @secrets_group.command("put")
