@@ -137,10 +137,22 @@ class Channels:
             return wanted
         key = f"feed-channel:{wanted}"
         kept = await ask(self._service.ref, key)
-        channel = kept.channel if kept else await self._feed_by_name(wanted)
+        if kept is not None and await self._still_there(kept.channel):
+            return kept.channel
+        channel = await self._feed_by_name(wanted)
         await self._workspace.join(channel)
         await ask(self._service.keep_ref, key, MessageRef(channel=channel, ts=""))
         return channel
+
+    async def _still_there(self, channel: str) -> bool:
+        """Join; False when the channel was deleted or archived."""
+        try:
+            await self._workspace.join(channel)
+        except SlackApiError as error:
+            if read(error).kind is not Kind.GONE:
+                raise
+            return False
+        return True
 
     async def _feed_by_name(self, name: str) -> str:
         """Here a channel of somebody else is what we want: an administrator named it in the configuration."""

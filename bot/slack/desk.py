@@ -30,7 +30,7 @@ _INTROS: tuple[tuple[type[SignalboxError], str], ...] = (
     (Refused, "🛑 Refused, and nothing was started:"),
     (Conflict, "Nothing was changed:"),
     (Unavailable, "⏳ Signalbox cannot reach what it needs. Nothing was lost; try again in a minute:"),
-    (BadInput, "🤔"),
+    (BadInput, "⚠️"),
 )
 
 
@@ -52,7 +52,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "⏳ This takes longer than usual and may still count: look at the incident before you press again."
     if isinstance(error, ValidationError):
-        return "🤔 Signalbox could not read this. Nothing was changed; `/signalbox help` works without buttons."
+        return "⚠️ Signalbox could not read this. Nothing was changed; `/signalbox help` works without buttons."
     if isinstance(error, CALL_ERRORS):
         return "⚠️ Slack did not open the form. Nothing was changed: press again."
     return "⚠️ Something broke on our side; the log has it. Look at the incident before you press again."

@@ -1,49 +1,52 @@
-"""One table of signs: how a leg's mark, a verdict or a state looks in Slack (emoji) and on a page (sign, class)."""
+"""One table of signs: how a leg's mark, a verdict or a state looks in Slack (emoji) and on a page (sign, class).
+
+Few and plain emoji, each of which the stand-in workspace draws without an emoji font.
+"""
 
 from __future__ import annotations
 
 _MARKS = {
     # mark: (emoji, sign on a page, css class)
-    "todo": ("▫️", "○", "quiet"),
+    "todo": ("⚪", "○", "quiet"),
     "doing": ("⏳", "◐", "busy"),
     "done": ("✔️", "✓", "good"),
     "held": ("✅", "✓", "good"),
     "failed": ("❌", "✗", "bad"),
-    "inconclusive": ("❔", "?", "odd"),
+    "inconclusive": ("🟡", "?", "odd"),
     "error": ("⚠️", "!", "odd"),
-    "waiting": ("✋", "◆", "asks"),
-    "skipped": ("➖", "–", "quiet"),
+    "waiting": ("⏸️", "◆", "asks"),
+    "skipped": ("–", "–", "quiet"),
     # attempts
     "started": ("⏳", "◐", "busy"),
     "finished": ("✔️", "✓", "good"),
     "lost": ("⚠️", "!", "odd"),
-    "unknown": ("❔", "?", "odd"),
+    "unknown": ("🟡", "?", "odd"),
     # runs
-    "new": ("▫️", "○", "quiet"),
+    "new": ("⚪", "○", "quiet"),
     "queued": ("⏳", "◔", "busy"),
     "running": ("⏳", "◐", "busy"),
     "judging": ("⏳", "◑", "busy"),
-    "awaiting_approval": ("✋", "◆", "asks"),
+    "awaiting_approval": ("⏸️", "◆", "asks"),
     "halted": ("🛑", "■", "bad"),
     "completed": ("✅", "✓", "good"),
     "rolled_back": ("↩️", "↩", "odd"),
-    "taken_over": ("👤", "●", "odd"),
+    "taken_over": ("🟠", "●", "odd"),
     "abandoned": ("⛔", "✗", "odd"),
     # approvals
-    "pending": ("✋", "◆", "asks"),
+    "pending": ("⏸️", "◆", "asks"),
     "approved": ("✅", "✓", "good"),
     "consumed": ("✅", "✓", "good"),
     "rejected": ("❌", "✗", "bad"),
     "expired": ("⌛", "!", "odd"),
-    "voided": ("🚫", "✗", "bad"),
+    "voided": ("⛔", "✗", "bad"),
     # incidents and alerts
     "open": ("🚨", "●", "bad"),
     "closed": ("✅", "✓", "good"),
-    "firing": ("🔥", "●", "bad"),
+    "firing": ("🔴", "●", "bad"),
     "resolved": ("✅", "✓", "good"),
     # harness notes
     "followed": ("✅", "✓", "good"),
-    "drifted": ("↪️", "~", "odd"),
+    "drifted": ("🟠", "~", "odd"),
 }
 _UNKNOWN = ("•", "•", "quiet")
 NAMES = frozenset(_MARKS)

@@ -310,6 +310,13 @@ async def test_a_feed_channel_of_an_administrator_is_joined(town: Town) -> None:
     assert len(town.slack.channels[0].messages) == 1
 
 
+async def test_a_feed_channel_that_was_deleted_is_made_anew(town: Town) -> None:
+    town.service.refs["feed-channel:signalbox"] = MessageRef(channel="C0DELETED", ts="")
+
+    assert (await town.send(FEED)).state == "sent"
+    assert len(town.slack.named("signalbox").messages) == 1
+
+
 async def test_a_feed_channel_given_by_id_is_never_searched_for() -> None:
     town = Town(told.incident(), feed="C0FEED00")
     town.slack.add(FakeChannel(id="C0FEED00", name="ops"))
