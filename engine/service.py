@@ -288,14 +288,7 @@ class Service:
 
     def runbooks(self) -> tuple[str, ...]:
         """Names of the runbooks that load."""
-        return tuple(name for name in self._adapters.shelf.names() if self._loads(name))
-
-    def _loads(self, name: str) -> bool:
-        try:
-            self._adapters.shelf.read(name)
-        except BadInput:
-            return False
-        return True
+        return self._adapters.shelf.valid()
 
     def healthy(self) -> Mapping[str, str]:
         """Name of each part that is unwell -> why. Empty when all is well."""

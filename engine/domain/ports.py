@@ -52,6 +52,9 @@ class RunbookShelf(Protocol):
 
     def names(self) -> tuple[str, ...]: ...
 
+    def valid(self) -> tuple[str, ...]:
+        """Names of the runbooks that read without a problem."""
+
     def read(self, name: str) -> Snapshot:
         """Parse, validate and lint; raises BadInput listing every problem with file, line and how to mend it."""
 

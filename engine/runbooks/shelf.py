@@ -29,6 +29,17 @@ class Shelf:
         """Every runbook that lies there, whether it loads or not."""
         return tuple(sorted(path.stem for path in self.folder.glob("*.yaml") if _NAME.fullmatch(path.stem)))
 
+    def valid(self) -> tuple[str, ...]:
+        """Names of the runbooks that read without a problem."""
+        return tuple(name for name in self.names() if self._reads(name))
+
+    def _reads(self, name: str) -> bool:
+        try:
+            self.read(name)
+        except BadInput:
+            return False
+        return True
+
     def read(self, name: str) -> Snapshot:
         """Parse, validate and lint; raises BadInput whose message is one line a problem: `file:line: what - mend`."""
         if not _NAME.fullmatch(name):

@@ -174,6 +174,9 @@ class FakeShelf:
     def names(self) -> tuple[str, ...]:
         return (self.runbook.name,)
 
+    def valid(self) -> tuple[str, ...]:
+        return self.names()
+
     def read(self, name: str) -> Snapshot:
         if name != self.runbook.name:
             raise BadInput(f"there is no runbook {name!r}")
