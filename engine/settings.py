@@ -17,7 +17,7 @@ from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput
 
 PREFIX = "SIGNALBOX_"
-FOR_TESTS = frozenset({"payloads"})
+FOR_TESTS = frozenset({"payloads", "shots", "libvirt_state"})
 """ Names that only the test suite reads. """
 
 
@@ -77,6 +77,8 @@ def _from_file(name: str, path: str) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise BadInput(f"{name}: cannot read {path}: {error.strerror}", "fix the path or its permissions") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{name}: {path} is not UTF-8 text", "write the value as plain text") from None
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -87,6 +89,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         if not name.startswith(PREFIX) or key in FOR_TESTS:
             continue
         if key.endswith("_file") and key not in Settings.model_fields:
+            if name.removesuffix("_FILE") in environ:
+                raise BadInput(f"both {name.removesuffix('_FILE')} and {name} are set", "unset one of them")
             values[key.removesuffix("_file")] = _from_file(name, text)
         else:
             values[key] = text
@@ -107,7 +111,7 @@ class _SiteFile(BaseModel):
 
 def _address(text: str) -> Address:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is not HOST:PORT")
     return Address(host=host.strip("[]"), port=int(port))
 
@@ -118,11 +122,15 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
         return Directory(sites={}, forbidden=forbidden)
     try:
         raw = yaml.safe_load(path.read_text()) or {}
+        if not isinstance(raw, dict):
+            raise ValueError("the file must map names of hosts to their ports")
         sites = {}
         for name, value in raw.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{name!r} is not the name of a host; quote it")
             site = _SiteFile.model_validate(value)
             ports = {port: _address(text) for port, text in site.ports.items()}
             sites[name] = Site(name=name, ports=ports, ssh_host_key=site.ssh_host_key, http_url=site.http_url)
-    except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {error}", "see docs in README, section on sites") from None
     return Directory(sites=sites, forbidden=forbidden)

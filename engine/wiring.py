@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,19 +108,28 @@ def triggers(settings: Settings) -> Mapping[str, Trigger]:
     return found
 
 
+DEFAULT_PORTS = {"https": 443, "http": 80, "qemu+tls": 16514, "qemu+tcp": 16509, "qemu+ssh": 22}
+POSTGRES_PORT = 5432
+
+
 def forbidden(settings: Settings) -> tuple[Address, ...]:
-    """Signalbox's own ends, which no grant reaches: web, database, Vault, Prometheus (gates measure there)."""
+    """Signalbox's own ends, which no grant reaches: web, database, Vault, Slack, libvirt, Prometheus (gates measure
+    there). A web server that listens on every address is known by loopback and by this machine's name."""
     urls = [f"http://{settings.listen}", settings.vault_addr, settings.prometheus_url, settings.slack_api_url]
+    if settings.listen.startswith("0.0.0.0:"):
+        urls.append(f"http://{socket.gethostname()}:{settings.listen.rpartition(':')[2]}")
     if not settings.database.startswith("sqlite"):
         urls.append(settings.database)
     ends = []
-    for url in filter(None, urls):
+    for url in filter(None, (*urls, settings.libvirt)):
         try:
             parsed = sa.engine.make_url(url)
         except sa.exc.ArgumentError:
             continue
-        default = {"https": 443, "http": 80}.get(parsed.drivername, 5432)
-        ends.append(Address(host=parsed.host or "127.0.0.1", port=parsed.port or default))
+        if not parsed.host and parsed.drivername.startswith("qemu"):
+            continue  # a local libvirt answers on a unix socket
+        port = parsed.port or DEFAULT_PORTS.get(parsed.drivername, POSTGRES_PORT)
+        ends.append(Address(host=parsed.host or "127.0.0.1", port=port))
     return tuple(ends)
 
 

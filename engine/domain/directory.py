@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.domain.errors import Refused
 from engine.domain.runbook import Endpoint
+
+THIS_MACHINE = "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,18 @@ class Directory:
             raise Refused(
                 f"site {endpoint.host!r} has no port {endpoint.port}", "add it to the file SIGNALBOX_SITES"
             ) from None
-        if address in self.forbidden:
+        if _plain(address) in map(_plain, self.forbidden):
             raise Refused(f"{endpoint.host}:{endpoint.port} leads to Signalbox itself", "no step may reach it")
         return address
+
+
+def _plain(address: Address) -> Address:
+    """One spelling for one end: no capitals, no final dot, and one word for every way to say "this machine"."""
+    host = address.host.lower().removesuffix(".")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return Address(host=THIS_MACHINE if host.endswith(f".{THIS_MACHINE}") else host, port=address.port)
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    return Address(host=THIS_MACHINE if ip.is_loopback or ip.is_unspecified else str(ip), port=address.port)
