@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from demo.stage import Stage
+from demo.tampering import WAYS, Tamper, vault_away
 from demo.workspace.server import ANA, BEN, CLEO
 from demo.world.faults import Fault
 from demo.world.target import PRODUCTION, STAGING
@@ -161,6 +159,16 @@ def said(stage: Stage, words: str, timeout_s: float = 60) -> Message:
 
 def as_it_should(stage: Stage) -> None:
     """The alert is fixed: staging first, production after a held gate and a click; the alert resolves by itself."""
+    asked, order = asked_for_approval(stage)
+    press(stage, asked, "approval.approve")
+    carried_out(stage, order)
+    resolved(stage)
+    write_note(stage)
+    note_has_a_patch(stage)
+
+
+def asked_for_approval(stage: Stage) -> tuple[Message, ApprovalView]:
+    """Staging is fixed and measured, production untouched, and somebody who may not approve cannot."""
     stage.say("waiting for the alert: the disks fill, Prometheus watches, Alertmanager posts")
     asked, order = approval(stage)
     stage.say("staging is fixed and measured; asked for approval")
@@ -172,7 +180,11 @@ def as_it_should(stage: Stage) -> None:
     said(stage, BEN.id)
     must(run(stage).state is RunState.AWAITING_APPROVAL, "somebody without the right to approve did")
     stage.say("Cleo may not approve, and was told who may; Ben approves")
-    press(stage, asked, "approval.approve")
+    return asked, order
+
+
+def carried_out(stage: Stage, order: ApprovalView) -> None:
+    """After the yes: production is changed once, by exactly what was tested and approved, and every gate holds."""
     until(stage, lambda: run(stage).state is RunState.COMPLETED, "the run to complete")
     stage.say("production is changed and measured")
     view = run(stage)
@@ -182,13 +194,23 @@ def as_it_should(stage: Stage) -> None:
     must(stage.world.targets[PRODUCTION].effects() == 1, "the effect counter on production does not say 1")
     digests = {a.leg: a.content_digest for a in view.attempts}
     must(digests["staging"] == digests["production"] == order.order.content_digest, "not what was tested was applied")
+
+
+def resolved(stage: Stage) -> None:
+    """The alert resolves by itself, and that closes the incident."""
     until(stage, lambda: incident_state(stage) is IncidentState.CLOSED, "the alert to resolve by itself", ALERT_S)
     stage.say("the alert resolved by itself; the incident is closed")
-    harness_note(stage)
 
 
-def harness_note(stage: Stage) -> None:
-    """Write the note; its patch must apply."""
+NOTE = {
+    "what": "diagnose looked at the largest file only, not at how fast it grew",
+    "change": "let it look twice, a few seconds apart",
+    "rule": "Diagnose growth by two looks, never by one.",
+}
+
+
+def write_note(stage: Stage) -> None:
+    """Ana fills the harness note's form."""
     message = message_with(stage, "note.open", 60)
     press(stage, message, "note.open", ANA.id)
     form = stage.driver.wait_for_view(ANA.id, lambda view: view["callback_id"] == "note.write", 10)
@@ -198,14 +220,13 @@ def harness_note(stage: Stage) -> None:
         if block["type"] == "input" and block["block_id"].startswith("step:")
     }
     values["step:diagnose"] = {"mark": "drifted"}
-    texts = {
-        "what": "diagnose looked at the largest file only, not at how fast it grew",
-        "change": "let it look twice, a few seconds apart",
-        "rule": "Diagnose growth by two looks, never by one.",
-    }
-    values |= {name: {"text": text} for name, text in texts.items()}
+    values |= {name: {"text": text} for name, text in NOTE.items()}
     outcome = stage.driver.submit(form, values, user=ANA.id)
     must(outcome.ok, f"the harness note was not taken: {outcome.seen} {outcome.errors}")
+
+
+def note_has_a_patch(stage: Stage) -> str:
+    """The note stands in the channel, and its patch applies; returns the patch."""
     said(stage, "Diagnose growth by two looks")
     patch = stage.cli("harness", "show", "1")
     with tempfile.TemporaryDirectory() as folder:
@@ -215,6 +236,7 @@ def harness_note(stage: Stage) -> None:
         must("two looks" in agents.read_text(), "the patch adds no rule")
         must(list(Path(folder).glob("tests/regressions/hn-*.json")), "the patch adds no regression fixture")
     stage.say("the harness note is there, and its patch applies")
+    return patch
 
 
 def cause_unknown(stage: Stage) -> None:
@@ -275,11 +297,11 @@ def production_fails(stage: Stage) -> None:
 def tampering(stage: Stage) -> None:
     """What was approved is changed, before the click and after it: refused each time, the approval void."""
     newest = ""
-    for tamper in (_artefact, _arguments, _image, _runbook):
+    for tamper in WAYS:
         for after in (False, True):
             asked, view = approval(stage, newest)
             when = "after" if after else "before"
-            stage.say(f"tampering with the {tamper.__name__.strip('_')} {when} the click")
+            stage.say(f"tampering with the {getattr(tamper, '__name__', '')} {when} the click")
             _tampered(stage, asked, tamper, after=after)
             halted, _ = escalation(stage, newer_than=asked["ts"])
             voided = next(a for a in run(stage).approvals if a.id == view.id)
@@ -293,13 +315,13 @@ def tampering(stage: Stage) -> None:
     must(stage.world.targets[PRODUCTION].effects() == 1, "the effect counter on production does not say 1")
 
 
-def _tampered(stage: Stage, asked: Message, tamper: Callable[[Stage], Any], *, after: bool) -> None:
+def _tampered(stage: Stage, asked: Message, tamper: Tamper, *, after: bool) -> None:
     if not after:
         with tamper(stage):
             stage.driver.click(asked, "approval.approve", user=BEN.id)
             until(stage, lambda: run(stage).state is RunState.HALTED, "the click to be refused")
         return
-    with _vault_away(stage):  # the run waits for it between the click and the start
+    with vault_away(stage):  # the run waits for it between the click and the start
         press(stage, asked, "approval.approve")
         until(stage, lambda: run(stage).approvals[-1].state is ApprovalState.APPROVED, "the approval")
         meddling = tamper(stage)
@@ -308,74 +330,6 @@ def _tampered(stage: Stage, asked: Message, tamper: Callable[[Stage], Any], *, a
         until(stage, lambda: run(stage).state is RunState.HALTED, "the start to be refused")
     finally:
         meddling.__exit__(None, None, None)
-
-
-@contextmanager
-def _vault_away(stage: Stage) -> Iterator[None]:
-    """OpenBao stops answering for a while."""
-    pids = [
-        int(pid)
-        for pid in subprocess.run(["pgrep", "-x", "bao"], capture_output=True, text=True, check=False).stdout.split()
-    ]
-    ours = [pid for pid in pids if str(stage.home) in Path(f"/proc/{pid}/cmdline").read_text()]
-    must(ours, "OpenBao's process was not found")
-    for pid in ours:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in ours:
-            os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def _edited(stage: Stage, table: str, column: str, value: Any) -> Iterator[None]:
-    """Somebody edits the database behind our back, and puts it back."""
-    database = Database(f"sqlite:///{stage.home / 'signalbox.db'}")
-    connection = database.engine.raw_connection()
-    try:
-        rows = connection.cursor().execute(f"SELECT rowid, {column} FROM {table}").fetchall()  # noqa: S608  # our names
-        cursor = connection.cursor()
-        cursor.execute(f"UPDATE {table} SET {column} = ?", (value,))  # noqa: S608  # our names
-        try:
-            yield
-        finally:
-            for rowid, old in rows:
-                cursor.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (old, rowid))  # noqa: S608  # ours
-    finally:
-        connection.close()
-        database.close()
-
-
-def _artefact(stage: Stage) -> Any:
-    return _edited(stage, "artefact", "data", b"another fix")
-
-
-def _arguments(stage: Stage) -> Any:
-    return _edited(stage, "run", "inputs", '{"env": "production", "mount": "/etc"}')
-
-
-@contextmanager
-def _image(stage: Stage) -> Iterator[None]:
-    root = stage.step_images / "step" / "rootfs.erofs"
-    kept = root.with_suffix(".kept")
-    root.rename(kept)
-    root.write_bytes(kept.read_bytes() + b"\0")
-    try:
-        yield
-    finally:
-        kept.replace(root)
-
-
-@contextmanager
-def _runbook(stage: Stage) -> Iterator[None]:
-    path = stage.runbooks / "disk-full.yaml"
-    text = path.read_text()
-    path.write_text(text + "\n# and a little more\n")
-    try:
-        yield
-    finally:
-        path.write_text(text)
 
 
 def close(stage: Stage) -> None:

@@ -60,6 +60,7 @@ class Stage:
     folder: Path = FOLDER
     ports: Mapping[str, int] = field(default_factory=lambda: _free_ports("signalbox", "workspace"))
     images: Path = field(default_factory=images_folder)
+    shelf: Path = ROOT / "runbooks"
     world: World = field(init=False)
     processes: Processes = field(init=False)
     driver: Driver = field(init=False)
@@ -143,7 +144,7 @@ class Stage:
             shutil.rmtree(path, ignore_errors=True)
         for name in ("workspace.json", "workspace.received", "signalbox.log", "workspace.log"):
             (self.folder / name).unlink(missing_ok=True)
-        shutil.copytree(ROOT / "runbooks", self.runbooks)
+        shutil.copytree(self.shelf, self.runbooks)
         for name in SLACK_SECRETS:
             path = self.folder / name
             path.unlink(missing_ok=True)
