@@ -30,12 +30,14 @@ _FUNCTIONS = frozenset(
     | {"int", "uint", "double", "string", "bytes", "duration", "timestamp"}
 )
 _ESCAPED_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_OPTIONS = ("-", "-a", "-A", "-1", "--", "-aa", "--a", "--all", "-rf", "--help", "-o=a", "--a=1", "-a-a", "-.", "-/")
 _UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
 
 
 def inputs_are_bounded(book: Book) -> Iterator[Finding]:
     """L010. Whoever can raise an alert chooses its labels: each value is one of an enum, or matches a pattern with
-    both anchors and a largest length (so without *, +, {n,}); the machine compares the whole value."""
+    both anchors and a largest length (so without *, +, {n,}) and does not begin with a hyphen; the machine compares
+    the whole value."""
     for number, rule in enumerate(book.runbook.inputs):
         place: Place = ("inputs", book.runbook.inputs[number].name)
         if rule.enum and rule.pattern is None:
@@ -63,6 +65,8 @@ def _pattern_fault(pattern: str) -> str | None:
         return "has alternatives; use an enum"
     if _UNBOUNDED.search(bare):
         return "has no largest length"
+    if any(re.fullmatch(pattern, word) for word in _OPTIONS):
+        return "lets a value begin with a hyphen, which commands take for an option"
     return None
 
 

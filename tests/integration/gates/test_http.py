@@ -124,7 +124,9 @@ def test_a_proxy_of_the_environment_is_not_used(pages: Pages, monkeypatch: pytes
 def test_an_answer_that_is_too_large_is_an_error(pages: Pages) -> None:
     pages.answers["/healthz"] = (200, b"x" * (web.MAX_BODY + 1))
 
-    assert measure(pages.url).verdict is Verdict.ERROR
+    sample = measure(pages.url)
+
+    assert (sample.verdict, sample.why) == (Verdict.ERROR, "/healthz of staging: more than 256 KiB")
 
 
 def test_compressed_bodies_are_not_unpacked(pages: Pages) -> None:

@@ -273,6 +273,7 @@ BROKEN: list[tuple[str, str, Bend, str]] = [
     ("L010", "no largest length", pattern("^[a-z]+$"), "has no largest length"),
     ("L010", "anything", pattern("^.*$"), "has no largest length"),
     ("L010", "open range", pattern("^[a-z]{1,}$"), "has no largest length"),
+    ("L010", "an option for a command", pattern("^[a-z-]{1,30}$"), "lets a value begin with a hyphen"),
     ("L010", "no expression", pattern("^[a-z$"), "is no regular expression"),
     ("L014", "unknown input", assign("look", args=["{{ inputs.unti }}"]), "unknown placeholder {{ inputs.unti }}"),
     ("L014", "logic", assign("look", args=["{{ inputs.unit | upper }}"]), "malformed placeholder"),
