@@ -43,7 +43,7 @@ def create_app(service: Service, options: BotOptions) -> web.Application:
     app.on_startup.append(_give_threads)
     app.on_response_prepare.append(add_headers)
     app.router.add_post("/alerts/{source}", Receiver(service).post)
-    pages = Pages(service)
+    pages = Pages(service, options.public_url)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{number}", pages.incident)
     app.router.add_get("/static/style.css", pages.style)

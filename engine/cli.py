@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -22,7 +25,10 @@ from engine.secrets.embedded import EmbeddedBao
 from engine.settings import PREFIX, Settings, load
 from engine.store import migrate as migrations
 from engine.store import views
-from engine.store.session import Database
+from engine.store.session import Database, Session
+
+PASSWORD = re.compile(r"(://[^/?#]*?):[^/?#]*(?=@)|([?&]password)=[^&#]*")
+""" In a URL: before the host, or as a parameter as Postgres takes it. """
 
 
 class _Commands(click.Group):
@@ -77,10 +83,20 @@ def settings() -> None:
     """Every setting: its environment variable, what is in force, what it is for."""
     values = load()
     for name, field in Settings.model_fields.items():
-        value = getattr(values, name)
-        shown = "(set, hidden)" if isinstance(value, SecretStr) else value
         note = f"   # {field.description}" if field.description else ""
-        click.echo(f"{PREFIX}{name.upper()}={shown if shown is not None else ''}{note}")
+        click.echo(f"{PREFIX}{name.upper()}={_shown(getattr(values, name))}{note}")
+
+
+def _shown(value: object) -> str:
+    """A setting as it would be given, with nothing in it that is secret."""
+    match value:
+        case None:
+            return ""
+        case SecretStr():
+            return "(set, hidden)"
+        case tuple():
+            return " ".join(map(str, value))
+    return PASSWORD.sub(lambda found: f"{found[1]}:(hidden)" if found[1] else f"{found[2]}=(hidden)", str(value))
 
 
 # -- alerts
@@ -205,14 +221,35 @@ def secrets_put(path: str, fields: tuple[str, ...], token: str) -> None:
     for pair in fields:
         name, _, source = pair.partition("=")
         if not name or not source.startswith("@"):
-            raise BadInput(f"{pair!r} is not NAME=@FILE", "write the value into a file of mode 0600 first")
-        content[name] = Path(source[1:]).read_text()
+            # what was typed instead may be the secret itself: it is not repeated
+            raise BadInput("a field is given as NAME=@FILE", "write the value into a file of mode 0600 first")
+        try:
+            content[name] = Path(source[1:]).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise BadInput(f"cannot read {source[1:]}: {why}", "fix the path, or encode it as base64") from None
     with _administrator(load(), token) as administrator:
         administrator.put(path, content)
     click.echo(f"wrote {path}")
 
 
 # -- incidents and the harness
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[Session]:
+    """The database as this release knows it; raises BadInput when it is not there yet."""
+    database = Database(load().database)
+    try:
+        have, want = migrations.current(database), migrations.newest()
+        if have != want:
+            raise BadInput(
+                f"the database is at revision {have or 'none'}, this release wants {want}", "signalbox migrate"
+            )
+        with database.reading() as session:
+            yield session
+    finally:
+        database.close()
 
 
 @cli.group(cls=_Commands)
@@ -224,10 +261,8 @@ def incident() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def incident_list(as_json: bool) -> None:
     """Incidents, newest first."""
-    database = Database(load().database)
-    with database.reading() as session:
+    with _reading() as session:
         rows = views.summaries(session, only_open=False, limit=50)
-    database.close()
     if as_json:
         click.echo(
             json.dumps([{"number": r.number, "title": r.title, "state": r.state, "run": r.run_state} for r in rows])
@@ -247,10 +282,8 @@ def harness() -> None:
 @click.argument("number", type=int)
 def harness_show(number: int) -> None:
     """Print the patch of harness note NUMBER; apply it with `git apply` on a branch, after reading it."""
-    database = Database(load().database)
-    with database.reading() as session:
+    with _reading() as session:
         note = views.note_by_id(session, number)
-    database.close()
     if note is None:
         raise BadInput(f"there is no harness note {number}", "signalbox incident list")
     if not note.patch:

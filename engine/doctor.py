@@ -71,6 +71,14 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
             remedy="set SIGNALBOX_ALERTMANAGER_TOKEN_FILE",
         )
     sites = wiring.directory(settings).sites
+    ends = [address for site in sites.values() for address in site.ports.values()]
+    if len(set(ends)) != len(ends):
+        yield Finding(
+            part="configuration",
+            well=False,
+            text="two names of the directory lead to one address, so lint cannot keep their targets apart",
+            remedy=f"give each its own address in {settings.sites}",
+        )
     yield Finding(
         part="configuration",
         well=bool(sites),

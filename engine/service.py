@@ -80,7 +80,9 @@ class Service:
     # -- people
 
     def declare(self, person: Person, title: str, severity: Severity, runbook: str | None) -> IncidentView:
-        """Open an incident by hand, with or without a run. Raises BadInput (empty title, unknown runbook)."""
+        """Open an incident by hand; with a run, by who may decide. Raises BadInput (empty title, unknown runbook)."""
+        if runbook:
+            decisions.must_be_allowed(person, self._people.approvers)
         title = " ".join(title.split())[:MAX_TITLE]
         if not title:
             raise BadInput("an incident needs a title", "/signalbox declare what is wrong")

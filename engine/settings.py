@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
@@ -133,4 +134,11 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
             sites[name] = Site(name=name, ports=ports, ssh_host_key=site.ssh_host_key, http_url=site.http_url)
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {error}", "see docs in README, section on sites") from None
-    return Directory(sites=sites, forbidden=forbidden)
+    measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)
+    return Directory(sites=sites, forbidden=(*forbidden, *measured))
+
+
+def _end_of(url: str) -> Address:
+    """Where gates measure a site over HTTP: no step's grant may lead there."""
+    parsed = urlsplit(url)
+    return Address(host=parsed.hostname or "", port=parsed.port or (443 if parsed.scheme == "https" else 80))

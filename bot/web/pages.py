@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -31,12 +32,19 @@ def _problem(status: int, title: str, text: str) -> web.Response:
 class Pages:
     """The routes."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, public_url: str) -> None:
         self._service = service
+        self._hosts = frozenset({"localhost", "127.0.0.1", "::1", urlsplit(public_url).hostname or ""})
         self._style = (HERE / "static" / "style.css").read_text()
 
-    async def index(self, _request: web.Request) -> web.Response:
+    def _refuse_foreign(self, request: web.Request) -> None:
+        """A name that a stranger's DNS points at this machine must not let his page read ours (DNS rebinding)."""
+        if urlsplit(f"//{request.host}").hostname not in self._hosts:
+            raise web.HTTPMisdirectedRequest(text="Unknown host. Set SIGNALBOX_PUBLIC_URL to the address you use.")
+
+    async def index(self, request: web.Request) -> web.Response:
         """All incidents, those that wait for a person first."""
+        self._refuse_foreign(request)
         try:
             summaries = await ask(self._service.incidents, limit=MAX_LISTED)
         except Exception:  # the rim: whoever looks at the dashboard is in trouble already
@@ -57,6 +65,7 @@ class Pages:
 
     async def incident(self, request: web.Request) -> web.Response:
         """One incident with everything that was measured."""
+        self._refuse_foreign(request)
         text = request.match_info["number"]
         if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
             return _problem(404, "No such incident", "An incident's address ends in its number.")

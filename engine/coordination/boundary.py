@@ -126,7 +126,7 @@ def _receive(step: _Step) -> bool:
 
 
 def _start_gate(step: _Step, leg: Leg) -> GateWork:
-    facts = gate_facts(step.session, step.run, step.snapshot, step.journey, step.world)
+    facts = gate_facts(step.session, step.run, step.snapshot, step.journey, leg, step.world)
     step.run = machine.move(step.session, step.run, RunEvent.JUDGING_STARTED, step.now, text=f"Measuring {leg.id}.")
     return GateWork(run_id=step.run.id, leg=leg, facts=facts)
 
@@ -308,7 +308,9 @@ def claims(session: Session, run_id: str) -> Mapping[str, Json]:
     return {row.step: row.output for row in rows if row.state is AttemptState.FINISHED and row.output is not None}
 
 
-def gate_facts(session: Session, run: models.Run, snapshot: Snapshot, journey: Journey, world: World) -> Facts:
+def gate_facts(
+    session: Session, run: models.Run, snapshot: Snapshot, journey: Journey, gate: Leg, world: World
+) -> Facts:
     """What the checks of a gate may refer to. The digest of a step that did not run yet is that of its plan."""
     digests: dict[str, str] = {}
     for other in journey.line:
@@ -322,4 +324,11 @@ def gate_facts(session: Session, run: models.Run, snapshot: Snapshot, journey: J
         if attempt.state is AttemptState.FINISHED and journey.leg(attempt.leg).role is not Role.ROLLBACK:
             digests[attempt.step] = attempt.content_digest
     hosts = {name: target.host for name, target in snapshot.runbook.targets.items()}
-    return Facts(inputs=dict(run.inputs), claims=claims(session, run.id), digests=digests, hosts=hosts)
+    ends = [row.ended_at for row in runs.attempts(session, run.id) if row.leg == gate.of and row.changes]
+    return Facts(
+        inputs=dict(run.inputs),
+        claims=claims(session, run.id),
+        digests=digests,
+        hosts=hosts,
+        changed_at=ends[-1] if ends else None,
+    )

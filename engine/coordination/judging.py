@@ -7,6 +7,7 @@ what came of it inside the next one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from engine.coordination import machine
@@ -17,6 +18,7 @@ from engine.domain.gate import (
     CheckResult,
     Facts,
     GateResult,
+    Json,
     Sample,
     Sampling,
     definition,
@@ -34,13 +36,38 @@ WORST_FIRST = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE)
 
 
 def judge(
-    leg: Leg, facts: Facts, kinds: GateKinds, probe: Probe, clock: Clock, stopped: Callable[[], bool]
+    leg: Leg,
+    facts: Facts,
+    kinds: GateKinds,
+    probe: Probe,
+    clock: Clock,
+    stopped: Callable[[], bool],
+    redact: Callable[[str], str],
 ) -> GateResult:
     """Measure every check of a gate. One that raises is an error; a stopped run is inconclusive. Only held opens."""
     begun = clock.now()
-    results = tuple(_check(check, facts, kinds, probe, clock, stopped) for check in leg.checks)
+    found = [_check(check, facts, kinds, probe, clock, stopped) for check in leg.checks]
+    results = tuple(_redacted(result, redact) for result in found)
     verdict, why = combine(results)
     return GateResult(verdict=verdict, why=why, checks=results, begun_at=begun, ended_at=clock.now())
+
+
+def _redacted(result: CheckResult, redact: Callable[[str], str]) -> CheckResult:
+    """Evidence is redacted before anybody keeps it."""
+    samples = tuple(replace(s, why=redact(s.why), seen=_masked(s.seen, redact)) for s in result.samples)
+    return replace(result, why=redact(result.why), samples=samples)
+
+
+def _masked(value: Json, redact: Callable[[str], str]) -> Json:
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [_masked(item, redact) for item in value]
+        case dict():
+            return {redact(key): _masked(item, redact) for key, item in value.items()}
+        case _:
+            return value
 
 
 def combine(results: tuple[CheckResult, ...]) -> tuple[Verdict, str]:

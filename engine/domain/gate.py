@@ -162,12 +162,14 @@ class Facts:
     """What a check may refer to. `claims` are steps' own outputs; `digests` are ours: a claim can never write there.
 
     `hosts`: target of the runbook -> its host's name in the directory (the runbook says it, so a run can not).
+    `changed_at`: when the change that the gate certifies ended; what was sampled before it says nothing about it.
     """
 
     inputs: Mapping[str, str]
     claims: Mapping[str, Json]
     digests: Mapping[str, str]
     hosts: Mapping[str, str] = field(default_factory=dict)
+    changed_at: datetime | None = None
 
 
 def definition(check: Check) -> str:

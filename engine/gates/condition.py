@@ -14,6 +14,8 @@ from engine.domain.gate import LOOP, MAX_LOOPS, Json, Sample
 from engine.domain.states import Verdict
 from engine.gates.evidence import brief
 
+PANIC = "PanicException"
+""" What a panic of a Rust extension looks like: no Exception, so nobody else would catch it. https://pyo3.rs """
 MAX_EXPRESSION = 500
 MAX_ITEMS = 1000
 MAX_NODES = 10_000
@@ -45,6 +47,10 @@ def evaluate(expression: str, variables: Mapping[str, Json]) -> bool:
         answer = cel.evaluate(expression, dict(variables))
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise ValueError(_one_line(error)) from None
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise ValueError("the CEL engine gave up on this condition") from None
     if answer is True or answer is False:
         return bool(answer)
     raise ValueError(f"gave {type(answer).__name__}, not true or false")

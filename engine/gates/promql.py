@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 from engine.domain.errors import SignalboxError
@@ -23,10 +25,15 @@ from engine.gates.selectors import selectors
 
 MAX_SERIES = 100
 MAX_SELECTORS = 8
+SCRAPE_S = 1.0
 
 
 class NoData(Exception):
     """There is nothing to judge; the message says why."""
+
+
+class OlderThanTheChange(NoData):
+    """There are samples, but none since the change: the next scrape brings one."""
 
 
 class Broken(Exception):
@@ -44,13 +51,25 @@ def build(prometheus_url: str) -> Measure:
             return Sample(verdict=Verdict.ERROR, why="no Prometheus is configured: set SIGNALBOX_PROMETHEUS_URL")
         try:
             query = fill(check.query, check.target, facts, _escape)
-            return _Question(prometheus_url.rstrip("/"), query, check).sample()
+            return _patiently(_Question(prometheus_url.rstrip("/"), query, check, facts.changed_at))
         except (SignalboxError, Broken) as error:
             return Sample(verdict=Verdict.ERROR, why=str(error), seen={"query": check.query})
         except NoData as error:
             return Sample(verdict=Verdict.INCONCLUSIVE, why=str(error), seen={"query": check.query})
 
     return measure
+
+
+def _patiently(question: _Question) -> Sample:
+    """Ask again while the newest sample is older than the change, within the check's timeout; raises as `sample`."""
+    deadline = time.monotonic() + question.check.timeout_s
+    while True:
+        try:
+            return question.sample()
+        except OlderThanTheChange:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SCRAPE_S)
 
 
 def _escape(value: str) -> str:
@@ -61,10 +80,11 @@ def _escape(value: str) -> str:
 class _Question:
     """One query with its freshness, asked of one Prometheus."""
 
-    def __init__(self, url: str, query: str, check: PromqlCheck) -> None:
+    def __init__(self, url: str, query: str, check: PromqlCheck, changed_at: datetime | None) -> None:
         self.url = f"{url}/api/v1/query"
         self.query = query
         self.check = check
+        self.changed_at = changed_at
 
     def sample(self) -> Sample:
         ages = self._ages()
@@ -90,6 +110,8 @@ class _Question:
                 raise NoData(f"no fresh sample of {selector}")
             if not values[0] <= self.check.max_age_s:
                 raise NoData(f"samples of {selector} are {values[0]:.0f} s old, more than {self.check.max_age_s} s")
+            if self.changed_at and values[0] >= (datetime.now(UTC) - self.changed_at).total_seconds():
+                raise OlderThanTheChange(f"samples of {selector} are from before the change")
             ages.append(round(values[0], 3))
         return tuple(ages)
 

@@ -143,6 +143,7 @@ class Performer:
             self._probe(work),
             self.adapters.clock,
             lambda: self.running.is_stopped(work.run_id),
+            self.adapters.secrets.redactor(),
         )
 
     def _probe(self, work: GateWork) -> Probe:

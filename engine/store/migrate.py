@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -9,10 +11,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
 
 from engine.domain.states import MOVES
 from engine.store.models import Move
-from engine.store.session import Database
+from engine.store.session import Database, away
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
@@ -29,19 +32,27 @@ def newest() -> str:
 
 
 def current(database: Database) -> str:
-    """The revision that the database has; empty when it has none."""
-    with database.engine.connect() as connection:
+    """The revision that the database has; empty when it has none. Raises Unavailable."""
+    with _answering(), database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() or ""
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate, and bring the table of moves to this release's. Repeatable."""
+    """Migrate, and bring the table of moves to this release's. Repeatable. Raises Unavailable."""
     config = _config()
-    with database.engine.begin() as connection:
+    with _answering(), database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         if revision == "head":
             _write_moves(connection)
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise away(error) from error
 
 
 def _write_moves(connection: sa.Connection) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from engine.domain.errors import Conflict, Unavailable
+from engine.domain.errors import BadInput, Conflict, Unavailable
 
 __all__ = ["Database", "Session", "open_engine"]
 
@@ -25,9 +25,14 @@ def open_engine(url: str) -> sa.Engine:
 
     SQLite: WAL, `synchronous=FULL` ("started" must survive a power cut), foreign keys on, and BEGIN IMMEDIATE, for a
     transaction that reads first and writes later fails with "database is locked" otherwise.
+    Raises BadInput for what is no URL of a database that we can speak to.
     """
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
+        try:
+            return sa.create_engine(url, pool_pre_ping=True)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            remedy = "write postgresql+psycopg://USER:PASSWORD@HOST/NAME, and pip install 'signalbox[postgres]'"
+            raise BadInput(f"SIGNALBOX_DATABASE_URL cannot be used ({type(error).__name__})", remedy) from None
     database = sa.engine.make_url(url).database
     if database:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
@@ -91,15 +96,18 @@ class Database:
         except IntegrityError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
         except OperationalError as error:
-            raise Unavailable(
-                f"the database did not answer: {error.orig}", "check SIGNALBOX_DATABASE_URL and the disk"
-            ) from error
+            raise away(error) from error
         except DBAPIError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
 
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+def away(error: OperationalError) -> Unavailable:
+    """What it means when the database does not answer."""
+    return Unavailable(f"the database did not answer: {error.orig}", "check SIGNALBOX_DATABASE_URL and the disk")
 
 
 def wake(session: Session, run_id: str) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -93,6 +94,18 @@ def test_samples_that_are_too_old_are_inconclusive(prometheus: Prometheus) -> No
     assert sample.verdict is Verdict.INCONCLUSIVE
     assert sample.why.startswith("samples of slow_ratio are ")
     assert measure(prometheus.url, replace(check, max_age_s=600)).verdict is Verdict.HELD
+
+
+def test_what_was_sampled_before_the_change_says_nothing_about_it(prometheus: Prometheus) -> None:
+    """The next scrape is waited for; when there is none in time, there is no data since the change."""
+    changed = replace(FACTS, changed_at=datetime.now(UTC))
+
+    waited = kinds(Directory(sites={}), prometheus.url)["promql"](ROOM, changed, no_probe)
+    assert waited.verdict is Verdict.HELD
+
+    future = replace(FACTS, changed_at=datetime.now(UTC) + timedelta(hours=1))
+    never = kinds(Directory(sites={}), prometheus.url)["promql"](replace(ROOM, timeout_s=1), future, no_probe)
+    assert (never.verdict, "before the change" in never.why) == (Verdict.INCONCLUSIVE, True)
 
 
 def test_a_target_that_cannot_be_scraped_is_inconclusive(prometheus: Prometheus) -> None:

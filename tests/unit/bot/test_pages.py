@@ -201,3 +201,13 @@ def test_a_strangers_script_is_text() -> None:
 
     assert "<script" not in text
     assert "&lt;script" in text
+
+
+async def test_a_page_is_not_for_a_name_that_a_stranger_points_at_this_machine(bot: Bot) -> None:
+    """DNS rebinding: the browser asks us under the stranger's name, and his script would read the answer."""
+    for path in ("/", "/incidents/1"):
+        async with bot.client.get(path, headers={"Host": "evil.example:8080"}) as answer:
+            assert answer.status == 421
+            assert "SIGNALBOX_PUBLIC_URL" in await answer.text()
+    async with bot.client.get("/", headers={"Host": "box.test"}) as answer:
+        assert answer.status == 200
