@@ -19,10 +19,12 @@ from engine.domain.errors import BadInput, Unavailable
 from engine.domain.ports import Ending
 from engine.runtime.domain_xml import domain_name
 from engine.runtime.hypervisor import LibvirtHypervisor
-from tests.integration.runtime.harness import Background, domains, eventually, task
+from tests.integration.runtime.harness import Background, domains, eventually, task, virsh
 from tests.plugins_vm import ROOT, URI, Plain
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
+
+RELAYED = f"relay-{os.getpid()}"
 
 # A worker of its own: a reading step, a changing step, and a VM of another installation.
 WORKER = """
@@ -54,6 +56,7 @@ def test_after_kill_9_of_the_worker_a_reading_vm_dies_a_changing_one_lives_until
         try:
             assert worker.stdout.readline() == "all run\n"
             assert {domain_name(name) for name in (read, write, alien)} <= domains()
+            virsh("suspend", domain_name(read))  # its guest would end itself: here libvirt has to
         finally:
             os.kill(worker.pid, signal.SIGKILL)
     ours = LibvirtHypervisor(URI, vm_images, owner, "tcg")
@@ -122,13 +125,16 @@ class _Relay:
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[_Relay]:
+def relay(tmp_path: Path, vm_images: Path) -> Iterator[_Relay]:
     made = _Relay(tmp_path / "libvirt.sock")
     made.open()
     yield made
     made.cut(reopen=False)
     for end in made._pairs:
         end.close()
+    direct = LibvirtHypervisor(URI, vm_images, RELAYED, "tcg")
+    direct.sweep()
+    direct.close()
 
 
 def test_a_lost_libvirtd_ends_the_task_at_once_and_the_vm_is_destroyed_when_it_is_back(
@@ -136,7 +142,7 @@ def test_a_lost_libvirtd_ends_the_task_at_once_and_the_vm_is_destroyed_when_it_i
 ) -> None:
     """VM_LOST within seconds, not after the task's own timeout; then libvirt works again without a restart of ours."""
     uri = f"qemu+unix:///system?socket={relay.path}"
-    hypervisor = LibvirtHypervisor(uri, vm_images, f"relay-{os.getpid()}", "tcg")
+    hypervisor = LibvirtHypervisor(uri, vm_images, RELAYED, "tcg")
     running = Background(hypervisor, task("echo ready; sleep 300", timeout_s=290, outlives_worker=True))
     running.wait_for("ready")
     begun = time.monotonic()
