@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import click
@@ -15,9 +16,13 @@ from bot.options import BotOptions
 from engine import doctor as examination
 from engine import wiring
 from engine.cli import cli
+from engine.domain.errors import Unavailable
 from engine.settings import Settings, load
 
 log = structlog.get_logger()
+
+MARGIN = " " * 20
+""" Under the text of a finding. """
 
 
 def options(settings: Settings) -> BotOptions:
@@ -37,16 +42,29 @@ def options(settings: Settings) -> BotOptions:
 def up() -> None:
     """Run Signalbox: alerts in, runs driven, Slack served, dashboard. One process does everything."""
     settings = load()
-    host, _, port = settings.listen.rpartition(":")
-    with wiring.only_process(settings), wiring.installation(settings) as box:
+    with wiring.only_process(settings), _listening(settings) as listening, wiring.installation(settings) as box:
         app = create_app(box.service, options(settings))
         box.driver.start()
         log.info("signalbox is up", dashboard=settings.url, database=box.database.dialect, libvirt=settings.libvirt)
         try:
-            web.run_app(app, host=host, port=int(port), print=None, handle_signals=True)
+            web.run_app(app, sock=listening, print=None, handle_signals=True)
         finally:
             box.driver.stop()
             log.info("signalbox is down")
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """The web server's port, ours before anything else is started. Raises Unavailable."""
+    host, _, port = settings.listen.rpartition(":")
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        why = error.strerror if isinstance(error, OSError) else "there is no such port"
+        raise Unavailable(f"cannot listen on {settings.listen}: {why}", "choose another SIGNALBOX_LISTEN") from None
+    return listening
 
 
 @cli.command()
@@ -56,10 +74,10 @@ def doctor() -> None:
     sick = 0
     for finding in examination.examine(settings, {"slack": lambda: _slack(settings)}):
         mark = click.style("ok  ", fg="green") if finding.well else click.style("FAIL", fg="red")
-        click.echo(f"{mark} {finding.part:<14} {finding.text}")
+        click.echo(f"{mark} {finding.part:<14} " + finding.text.strip().replace("\n", f"\n{MARGIN}"))
         if not finding.well:
             sick += 1
-            click.echo(f"     {'':<14} -> {finding.remedy}")
+            click.echo(f"{MARGIN}-> {finding.remedy}")
     if sick:
         raise click.exceptions.Exit(1)
 

@@ -28,6 +28,9 @@ from engine.domain.incident import (
 )
 from engine.domain.states import FINAL, ApprovalState, AttemptState, IncidentState, RunState, Verdict
 
+ONLY_ON_THE_PAGE = frozenset({"Artefact", "Content", "Runbook", "Evidence"})
+""" Lines of an order that are digests and ids: nobody judges them on a phone, so Slack leaves them to the page. """
+
 STATE_WORDS = {
     RunState.NEW: "about to start",
     RunState.QUEUED: "about to go on",

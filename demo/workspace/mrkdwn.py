@@ -114,6 +114,8 @@ class Renderer:
         said = self._said(target, label)
         if said is None:
             return escape(f"<{unescaped(inner)}>")
+        if target.startswith("!date^"):
+            return escape(said)
         css = "mention me" if target == f"@{self.me}" or target.startswith("!") else "mention"
         return Markup('<span class="{}">{}</span>').format(css, said)
 

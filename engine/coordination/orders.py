@@ -173,7 +173,7 @@ def _lines(
     """The order in a person's words, for the approval message."""
     script = leg.script.file if leg.script else ""
     return {
-        "Change": f"{script} {' '.join(args)}".strip(),
+        "Change": f"{script} {' '.join(args)}".strip() + (f", with fix {uses_digest[7:19]}" if uses_digest else ""),
         "Target": f"{target.name} ({target.host})" if target else "none",
         "Artefact": uses_digest or "none",
         "Content": content,

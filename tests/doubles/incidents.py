@@ -53,7 +53,7 @@ def check(
 ) -> CheckView:
     return CheckView(
         check_id=check_id,
-        type="command",
+        type="command" if independent else "expr",
         definition='{"run": ["df", "--output=pcent", "/srv"], "expect": "out < 80"}',
         verdict=verdict,
         why=why or f"{check_id} met `out < 80`",

@@ -197,7 +197,7 @@ def test_a_claim_is_told_apart_from_an_independent_check() -> None:
     incident = told.incident()
     seen = "\n".join(texts(list(messages.gate(incident, incident.runs[0], told.STAGING_OK, BASE).blocks)))
 
-    assert seen.count("_(claim)_") == 1
+    assert seen.count("_(its own claim)_") == 1
 
 
 def test_the_feed_offers_runbooks_only_while_there_is_no_run() -> None:

@@ -94,7 +94,7 @@ async def test_a_page_shows_what_each_gate_measured(bot: Bot) -> None:
 
     assert "status was 500, wanted 200" in text
     assert "&#34;status&#34;: 500" in text
-    assert "a claim, not independent" in text
+    assert "the step&#39;s own claim" in text or "the step's own claim" in text
 
 
 @pytest.mark.parametrize("number", ["99", "abc", "１２", "9" * 400, "-1", "12%00"])
