@@ -156,6 +156,8 @@ class Stage:
             os.link(path, links / path.name)
 
     def _libvirtd(self, verb: str) -> None:
+        if os.geteuid() != 0:
+            return  # a plain user's libvirt (qemu:///session) starts by itself
         state = self.folder / "libvirtd"
         subprocess.run([sys.executable, str(LIBVIRTD), verb, "--state", str(state)], check=True, timeout=60)
 

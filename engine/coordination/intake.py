@@ -36,6 +36,13 @@ def drain_one(session: Session, triggers: Mapping[str, Trigger], shelf: RunbookS
     return True
 
 
+def set_aside(session: Session, reason: str) -> None:
+    """The oldest kept body broke whoever worked on it: it stays, with its reason, and the next one has its turn."""
+    row = inbox.oldest_pending(session)
+    if row is not None:
+        inbox.reject(row, reason)
+
+
 def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> None:
     """Bring one alert in: a known episode is updated, a new firing one opens an incident or joins the open one."""
     known = incidents.episode(session, alert)

@@ -95,7 +95,18 @@ class Driver:
             self.wake(run_id)
 
     def drive(self, run_id: str) -> None:
-        """Drive a run until it waits, halts or ends."""
+        """Drive a run until it waits, halts or ends; one whose stored runbook does not load says so and stays."""
+        try:
+            self._drive(run_id)
+        except BadInput as error:
+            with self.database.transaction() as session:
+                run = runs.get(session, run_id)
+                text = f"a person: {error}. /signalbox abandon {run.incident_number} ends it"
+                if runs.say_waits_for(session, run, text):
+                    machine.refresh(session, run.incident_number, self.adapters.clock.now())
+                    log.error("a run cannot go on", run=run_id, why=str(error))  # expected, no trace
+
+    def _drive(self, run_id: str) -> None:
         done: Ended | GateResult | None = None
         work: Work | None = None
         while not self._stop.is_set() or done is not None:
@@ -198,10 +209,17 @@ class Driver:
     def drain(self) -> None:
         """Work off the inbox, one body a transaction. A body that breaks us is set aside with its reason."""
         while not self._stop.is_set():
-            with self.database.transaction() as session:
-                now = self.adapters.clock.now()
-                if not intake.drain_one(session, self.adapters.triggers, self.adapters.shelf, now):
-                    return
+            try:
+                with self.database.transaction() as session:
+                    now = self.adapters.clock.now()
+                    if not intake.drain_one(session, self.adapters.triggers, self.adapters.shelf, now):
+                        return
+            except (Unavailable, Conflict):
+                raise  # the database's trouble, not the body's: it is tried again
+            except Exception as error:  # a body that breaks us must not hold up those behind it
+                log.exception("a body in the inbox could not be worked on; it is kept, with the reason")
+                with self.database.transaction() as session:
+                    intake.set_aside(session, f"a defect of ours: {type(error).__name__}: {error}")
 
     def _expire(self) -> None:
         now = self.adapters.clock.now()

@@ -15,7 +15,7 @@ from engine.coordination.boundary import AttemptWork, GateWork
 from engine.coordination.results import Ended
 from engine.domain.errors import SignalboxError
 from engine.domain.gate import GateResult
-from engine.domain.ports import Ending, OpenGrant, Order, Probe, ProbeAnswer, TaskResult
+from engine.domain.ports import Conclusion, Ending, OpenGrant, Order, Probe, ProbeAnswer, Redactor, TaskResult
 from engine.domain.runbook import Snapshot
 from engine.orchestration.adapters import Adapters
 from engine.store.ids import new_id
@@ -122,6 +122,9 @@ class Performer:
 
     def _concluded(self, work: AttemptWork, order: Order, result: TaskResult, grant: OpenGrant) -> Ended:
         conclusion = self.adapters.runner.conclude(order, result)
+        if conclusion.artefact is not None and _holds_a_secret(conclusion.artefact, grant.redactor):
+            reason = "the artefact holds a secret, or what looks like one; it was not kept"
+            conclusion = Conclusion(ok=False, reason=reason)
         return Ended(
             attempt_id=work.attempt_id,
             ok=conclusion.ok,
@@ -191,6 +194,12 @@ class Performer:
         if failure:
             return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason=failure)
         return _answer(result)
+
+
+def _holds_a_secret(artefact: bytes, redactor: Redactor) -> bool:
+    """An artefact is kept and shown as it is, so it must have nothing that the redactor would mask."""
+    text = artefact.decode("utf-8", "replace")
+    return redactor(text) != text
 
 
 def _answer(result: TaskResult) -> ProbeAnswer:

@@ -190,11 +190,14 @@ class FakeShelf:
         return self.runbook.name if alert.name in self.runbook.alertnames else None
 
 
+@dataclass(frozen=True)
 class PlainRedactor:
-    """Masks nothing: for tests that do not speak of secrets."""
+    """Masks one word; none, for tests that do not speak of secrets."""
+
+    word: str = ""
 
     def __call__(self, text: str) -> str:
-        return text
+        return text.replace(self.word, "***") if self.word else text
 
     def stream(self) -> RedactingStream:
         raise AssertionError("the fake hypervisor streams nothing")
@@ -223,6 +226,7 @@ class FakeSecrets:
         self.log: list[str] = []
         self.down: SignalboxError | None = None
         self.broken_close = False
+        self.masks = ""
 
     def open(
         self, *, runbook: str, run_id: str, leg: str, attempt_id: str, refs: tuple[SecretRef, ...], timeout_s: float
@@ -230,7 +234,8 @@ class FakeSecrets:
         if self.down is not None:
             raise self.down
         self.log.append(f"opened {attempt_id}")
-        return FakeGrant(self.log, attempt_id, broken=self.broken_close)
+        redactor = PlainRedactor(self.masks)
+        return FakeGrant(self.log, attempt_id, redactor=redactor, broken=self.broken_close)
 
     def redactor(self) -> Redactor:
         return PlainRedactor()

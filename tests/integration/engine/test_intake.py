@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.domain.alert import Severity
+from engine.domain.alert import Alert, Severity
 from engine.domain.errors import BadInput, Conflict, Unauthenticated
 from engine.domain.states import IncidentState, RunState
 from engine.store import inbox
@@ -109,3 +109,19 @@ def test_a_lapsed_alert_that_comes_back_after_its_incident_was_closed_opens_anot
     box.fire(b"Unheard firing")
 
     assert [row.state for row in box.service.incidents()] == [IncidentState.OPEN, IncidentState.CLOSED]
+
+
+def test_a_body_that_breaks_us_is_set_aside_and_the_next_one_has_its_turn(box: Box) -> None:
+    def explode(body: bytes) -> tuple[Alert, ...]:
+        raise ZeroDivisionError("a defect")
+
+    trigger = box.driver.adapters.triggers["fake"]
+    parse = trigger.parse
+    trigger.parse = explode  # type: ignore[method-assign]  # a defect, as it would be
+    box.fire(b"Broken firing")
+    trigger.parse = parse  # type: ignore[method-assign]  # mended
+    box.fire(b"Unheard firing")
+
+    with box.database.reading() as session:
+        assert inbox.rejected(session) == 1
+    assert [row.title for row in box.service.incidents()] == ["Unheard on toy"]

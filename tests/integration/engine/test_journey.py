@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from engine.domain.errors import BadInput, Unavailable
+from engine.domain.errors import Unavailable
 from engine.domain.ports import Ending, TaskResult
 from engine.domain.states import AttemptState, Decision, IncidentState, RunState, Verdict
 from engine.store import models
@@ -242,6 +242,19 @@ def test_nothing_runs_when_the_stored_runbook_is_not_what_its_digest_says(box: B
     with box.database.transaction() as session:
         session.execute(sa.update(models.Run).values(source="something else"))
 
-    with pytest.raises(BadInput, match="not the one it started with"):
-        box.go()
+    box.go()
+
     assert box.hypervisor.ran == []
+    assert "not the one it started with" in box.run().waits_for
+    assert "/signalbox abandon 1" in box.run().waits_for
+
+
+def test_an_artefact_that_holds_a_secret_is_not_kept(box: Box) -> None:
+    box.secrets.masks = "the fix"
+    box.fire()
+    box.go()
+
+    run = box.run()
+    assert run.state is RunState.HALTED
+    assert run.attempts[-1].artefact_digest is None
+    assert "holds a secret" in run.escalations[-1].why
