@@ -1,11 +1,12 @@
 # Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
-.PHONY: demo test lint setup images clean
+.PHONY: help demo test test-long lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo             one real alert, from Alertmanager to a gated production fix; prints one URL"
 	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
+	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
 	@echo "make lint             the quick part of it"
 	@echo "make clean            stop and forget the demo (images and packages stay)"
 
@@ -13,8 +14,14 @@ demo:
 	@scripts/setup.sh demo
 	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK))
 
+# quick things first, so that what is broken shows early
+TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/acceptance
+
 test: lint
-	@.venv/bin/pytest $(PYTEST_ARGS)
+	@.venv/bin/pytest -m "not slow" $(PYTEST_ARGS) $(TESTS)
+
+test-long: lint
+	@.venv/bin/pytest $(PYTEST_ARGS) $(TESTS)
 
 lint:
 	@scripts/setup.sh test
