@@ -179,8 +179,7 @@ def secrets_group() -> None:
 def _administrator(values: Settings, token: str) -> Administrator:
     clock = SystemClock()
     if values.vault_addr:
-        with wiring.vault(values) as connection:
-            return Administrator(connection, clock, token=token)
+        return Administrator(wiring.external_vault(values), clock, token=token)
     bao = EmbeddedBao(wiring.make_home(values) / "openbao")
     if not bao.is_running():
         raise BadInput("the embedded OpenBao does not run", "start it: signalbox up")

@@ -54,6 +54,8 @@ class Settings(BaseModel):
     slack_invite: Words = Field((), description="user ids invited to every incident channel; default: approvers")
     approvers: Words = Field((), description="user ids who may approve and decide")
     vault_addr: str = Field("", description="an existing Vault or OpenBao; empty: embedded OpenBao")
+    vault_ca: Path | None = Field(None, description="trusted certificates for it; default: the system's")
+    vault_namespace: str | None = None
     vault_role_id: str = "op-bot"
     vault_secret_id: SecretStr | None = None
 

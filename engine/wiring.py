@@ -138,6 +138,17 @@ def directory(settings: Settings) -> Directory:
     return load_directory(settings.sites, forbidden(settings))
 
 
+def external_vault(settings: Settings, secret_id: str = "") -> VaultConnection:
+    """The configured Vault or OpenBao; without a secret id for an administrator, who brings a token."""
+    return connect_to(
+        settings.vault_addr,
+        role_id=settings.vault_role_id,
+        secret_id=secret_id,
+        ca=settings.vault_ca,
+        namespace=settings.vault_namespace,
+    )
+
+
 @contextlib.contextmanager
 def vault(settings: Settings) -> Iterator[VaultConnection]:
     """An existing Vault or OpenBao, or an embedded one that lives as long as this block."""
@@ -146,11 +157,7 @@ def vault(settings: Settings) -> Iterator[VaultConnection]:
             raise BadInput(
                 "SIGNALBOX_VAULT_ADDR is set, its AppRole secret is not", "set SIGNALBOX_VAULT_SECRET_ID_FILE"
             )
-        yield connect_to(
-            settings.vault_addr,
-            role_id=settings.vault_role_id,
-            secret_id=settings.vault_secret_id.get_secret_value(),
-        )
+        yield external_vault(settings, settings.vault_secret_id.get_secret_value())
         return
     bao = EmbeddedBao(make_home(settings) / "openbao")
     bao.start()

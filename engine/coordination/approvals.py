@@ -8,6 +8,7 @@ from engine.coordination import machine
 from engine.coordination.orders import Plan, World
 from engine.domain.errors import Conflict
 from engine.domain.incident import Person, Topic
+from engine.domain.journey import Role
 from engine.domain.states import ApprovalState, RunEvent
 from engine.store import incidents, models, outbox, runs
 from engine.store.ids import new_id, new_token
@@ -88,10 +89,13 @@ def end(
 
 
 def mismatch(approval: models.Approval, run: models.Run, plan: Plan, world: World) -> str:
-    """Why this approval does not bind this order; empty when it does."""
+    """Why this approval does not bind this order; empty when it does.
+
+    A rollback runs as it was rehearsed and kept with the run: a newer runbook on disk must not stand in its way.
+    """
     if approval.leg != plan.leg.id:
         return f"it was given for {approval.leg}"
-    if world.shelf_digest != run.runbook_digest:
+    if plan.leg.role is not Role.ROLLBACK and world.shelf_digest != run.runbook_digest:
         return "the runbook on disk is not the one that this run started with"
     if approval.content_digest != plan.content_digest:
         return "what would be applied (artefact, script, arguments or image) is not what was shown"

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from engine.domain.directory import Address, Directory
 from engine.domain.errors import Conflict, NotAllowed, Refused
 from engine.domain.incident import MessageRef
-from engine.domain.states import ApprovalState, Decision, RunState
+from engine.domain.states import ApprovalState, Decision, RunState, Verdict
 from engine.store import models
 from tests.integration.engine.conftest import ANA, BEN, CLEO, Box
 
@@ -170,3 +170,27 @@ def test_what_staging_did_not_see_is_not_even_asked_for(box: Box) -> None:
     assert run.state is RunState.HALTED
     assert run.approvals == ()
     assert "production" not in box.hypervisor.ran
+
+
+def test_a_rollback_is_bound_to_its_order_but_not_held_up_by_a_newer_runbook(box: Box) -> None:
+    """At 3 a.m. somebody merges a runbook: what was rehearsed can still be undone, exactly as it was rehearsed."""
+    box.gates.verdicts["healthy-outside"] = Verdict.FAILED
+    box.service.approve(box.until_approval(), ANA, yes=True)
+    box.go()
+    runbook_file(box)
+    box.service.decide(box.run().escalations[-1].token, ANA, Decision.ROLL_BACK)
+    box.go()
+
+    assert box.run().state is RunState.ROLLED_BACK
+
+
+def test_a_rollback_whose_image_changed_after_the_decision_is_refused(box: Box) -> None:
+    box.gates.verdicts["healthy-outside"] = Verdict.FAILED
+    box.service.approve(box.until_approval(), ANA, yes=True)
+    box.go()
+    box.service.decide(box.run().escalations[-1].token, ANA, Decision.ROLL_BACK)
+    image(box)
+    box.go()
+
+    assert box.run().state is RunState.HALTED
+    assert "production:rollback" not in box.hypervisor.ran
