@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from engine.domain.errors import Unavailable
 from engine.domain.ports import Ending, TaskResult
 from engine.domain.states import AttemptState, Decision, IncidentState, RunState, Verdict
-from engine.store import models
+from engine.store import models, runs
 from tests.doubles.engine import ended
 from tests.integration.engine.conftest import ANA, BEN, Box
 
@@ -258,3 +258,29 @@ def test_an_artefact_that_holds_a_secret_is_not_kept(box: Box) -> None:
     assert run.state is RunState.HALTED
     assert run.attempts[-1].artefact_digest is None
     assert "holds a secret" in run.escalations[-1].why
+
+
+def test_a_run_put_before_production_by_hand_does_not_start_it(box: Box) -> None:
+    """Whatever moved the run there, a bug or somebody with the database: no held gate, no change."""
+    box.fire()
+    with box.database.transaction() as session:
+        session.execute(sa.update(models.Run).values(leg="production"))
+    box.go()
+
+    assert box.run().state is RunState.HALTED
+    assert box.hypervisor.ran == []
+
+
+def test_a_gate_that_did_not_hold_the_last_time_starts_nothing(box: Box) -> None:
+    box.gates.verdicts["confirmed-inside"] = Verdict.FAILED
+    box.fire()
+    box.hypervisor.behaviour["fix"] = ended
+    box.go()
+    with box.database.transaction() as session:
+        session.execute(sa.update(models.Run).values(leg="staging:rehearse", state=RunState.QUEUED))
+        session.execute(sa.update(models.Escalation).values(decided=Decision.RETRY, decided_by="nobody"))
+        session.execute(sa.update(models.Attempt).values(step="fix", artefact_digest=runs.keep_artefact(session, b"x")))
+    box.driver.drive(box.run().id)
+
+    assert box.run().escalations[-1].why == "The gate confirmed before staging:rehearse did not hold."
+    assert "staging:rehearse" not in box.hypervisor.ran
