@@ -82,10 +82,12 @@ def refresh(session: Session, number: int, now: datetime) -> None:
         outbox.tell(session, topic, number, str(number), key, outbox.PROGRESS, now)
 
 
-def give_up_attempt(session: Session, attempt: models.Attempt, now: datetime, reason: str) -> AttemptState | None:
-    """End an attempt whose worker is gone: lost when it may run again, unknown when nobody can say what it did.
+def give_up_attempt(
+    session: Session, attempt: models.Attempt, now: datetime, reason: str, *, again: bool = False
+) -> AttemptState | None:
+    """End an attempt whose worker is gone: lost when it runs `again`, unknown when nobody can say what it did.
 
     Returns None when it had ended meanwhile.
     """
-    state = AttemptState.LOST if attempt.idempotent else AttemptState.UNKNOWN
+    state = AttemptState.LOST if again else AttemptState.UNKNOWN
     return state if runs.end_attempt(session, attempt.id, state, now, reason) else None

@@ -15,6 +15,8 @@ from engine.domain.states import AttemptState, RunEvent, RunState
 from engine.store import incidents, models, outbox, runs
 from engine.store.session import Session
 
+RETRIED_AT_MOST = 2
+""" An idempotent step whose worker dies again and again is no accident: a person is asked. """
 MEASURED_ANEW_AT_MOST = 1
 """ A crash while a gate measures: it measures once anew, then it is inconclusive (design.md §5). """
 
@@ -99,7 +101,9 @@ def worker_died(session: Session, run: models.Run, snapshot: Snapshot, journey: 
     attempt = runs.started_attempt(session, run.id)
     if run.state is not RunState.RUNNING or attempt is None:
         return
-    state = machine.give_up_attempt(session, attempt, now, "its worker died")
+    lost = [row for row in runs.attempts(session, run.id) if row.leg == run.leg and row.state is AttemptState.LOST]
+    again = attempt.idempotent and len(lost) < RETRIED_AT_MOST
+    state = machine.give_up_attempt(session, attempt, now, "its worker died", again=again)
     if state is None:
         return
     key = f"attempt:{attempt.id}:ended"

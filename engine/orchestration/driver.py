@@ -11,6 +11,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -30,6 +31,7 @@ from engine.store.session import Database
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
+MOST_CONFLICTS = 5
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Driver:
             self.drive(run_id)
         except Exception:  # the rim of a thread: a run that cannot be driven must not take the others along
             log.exception("run could not be driven", run=run_id)
+            self._adopt(run_id)  # nobody drives it any more: what it was doing is lost or unknown
         with self._lock:
             self._driven.discard(run_id)
             again = run_id in self._again
@@ -120,12 +123,14 @@ class Driver:
     def _boundary_surely(
         self, run_id: str, work: Work | None, done: Ended | GateResult | None
     ) -> tuple[Work, Snapshot] | None:
-        """What came of work is not lost because the database was away for a while."""
+        """What came of work is not lost because the database was away for a while, or somebody was faster."""
+        conflicts = 0
         while True:
             try:
                 return self._boundary(run_id, work, done)
             except (Unavailable, Conflict) as error:
-                if self._stop.is_set() or (done is None and isinstance(error, Conflict)):
+                conflicts += isinstance(error, Conflict)
+                if self._stop.is_set() or conflicts > MOST_CONFLICTS or (done is None and conflicts):
                     raise
                 log.warning("boundary not written; trying again", run=run_id, why=str(error))
                 self.adapters.clock.sleep(SWEEP_S)
@@ -137,8 +142,8 @@ class Driver:
         with self.database.reading() as session:
             run = runs.get(session, run_id)
         snapshot, journey = self.adapters.snapshot(run)
-        world = self.adapters.world(run, snapshot)
         waits_for = self._what_is_down()
+        world = self.adapters.world(run, snapshot)  # last, for what it hashed must still be so when the leg starts
         now = self.adapters.clock.now()
         following = None
         with self.database.transaction() as session:
@@ -226,12 +231,18 @@ class Driver:
         with self.database.reading() as session:
             late = [(row.run_id, row.id) for row in runs.expired_approvals(session, now)]
         for run_id, approval_id in late:
-            with self.database.transaction() as session:
-                run = runs.get(session, run_id)
-                snapshot, journey = self.adapters.snapshot(run)
-                approval = runs.live_approval(session, run_id)
-                if approval is not None and approval.id == approval_id:
-                    decisions.expire(session, run, approval, snapshot, journey, now)
+            try:
+                self._expire_one(run_id, approval_id, now)
+            except (BadInput, Conflict) as error:  # one run that cannot be halted must not hold up the others
+                log.warning("an approval could not be ended", run=run_id, why=str(error))
+
+    def _expire_one(self, run_id: str, approval_id: str, now: datetime) -> None:
+        with self.database.transaction() as session:
+            run = runs.get(session, run_id)
+            snapshot, journey = self.adapters.snapshot(run)
+            approval = runs.live_approval(session, run_id)
+            if approval is not None and approval.id == approval_id:
+                decisions.expire(session, run, approval, snapshot, journey, now)
 
     # -- after a crash
 
@@ -265,5 +276,5 @@ class Driver:
                 run = runs.get(session, run_id)
                 snapshot, journey = self.adapters.snapshot(run)
                 results.worker_died(session, run, snapshot, journey, self.adapters.clock.now())
-        except (BadInput, Conflict) as error:
+        except SignalboxError as error:
             log.error("a run could not be recovered", run=run_id, why=str(error))  # expected, no trace

@@ -58,8 +58,12 @@ class Running:
         with self._lock:
             self._stopped.add(run_id)
             task_id = self._tasks.get(run_id)
-        if task_id is not None:
+        if task_id is None:
+            return
+        try:
             self.adapters.hypervisor.destroy(task_id)
+        except SignalboxError as error:  # libvirt is away: the VM ends itself when its time is over
+            log.warning("a VM could not be destroyed at once", run=run_id, task=task_id, why=str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

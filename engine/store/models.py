@@ -20,7 +20,7 @@ from engine.domain.states import (
     RunState,
     Verdict,
 )
-from engine.store.types import UtcDateTime, states
+from engine.store.types import PlainText, UtcDateTime, states
 
 Moment = Mapped[datetime]
 MaybeMoment = Mapped[datetime | None]
@@ -42,7 +42,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: sa.JSON,
         list[Any]: sa.JSON,
-        str: sa.Text,
+        str: PlainText,
     }
 
 

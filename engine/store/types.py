@@ -28,6 +28,16 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class PlainText(sa.types.TypeDecorator[str]):
+    """Text of any length. Output of a VM may hold NUL, which Postgres refuses and nobody can read: it is shown as �."""
+
+    impl = sa.Text()
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: sa.Dialect) -> str | None:
+        return value.replace("\x00", "\ufffd") if value else value
+
+
 def states(kind: type[enum.StrEnum], name: str) -> sa.Enum:
     """A state column: stored as text, held to the enum's values by a CHECK of this name."""
 

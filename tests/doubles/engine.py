@@ -227,6 +227,7 @@ class FakeSecrets:
         self.down: SignalboxError | None = None
         self.broken_close = False
         self.masks = ""
+        self.when_asked: Callable[[], None] = lambda: None
 
     def open(
         self, *, runbook: str, run_id: str, leg: str, attempt_id: str, refs: tuple[SecretRef, ...], timeout_s: float
@@ -247,6 +248,7 @@ class FakeSecrets:
         self.log.extend(f"recovered {accessor}" for accessor in accessors)
 
     def reachable(self) -> None:
+        self.when_asked()
         if self.down is not None:
             raise self.down
 

@@ -194,3 +194,15 @@ def test_a_rollback_whose_image_changed_after_the_decision_is_refused(box: Box) 
 
     assert box.run().state is RunState.HALTED
     assert "production:rollback" not in box.hypervisor.ran
+
+
+@pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda tamper: tamper.__name__)
+def test_what_was_changed_while_vault_made_us_wait_is_not_started(box: Box, tamper: Callable[[Box], None]) -> None:
+    """Seen in the demo: the image was hashed, then Vault was slow to answer, and in between the image was changed."""
+    token = box.until_approval()
+    box.service.approve(token, ANA, yes=True)
+    box.secrets.when_asked = lambda: tamper(box)
+    box.driver.drive(box.run().id)
+
+    assert box.run().state is RunState.HALTED
+    assert "production" not in box.hypervisor.ran

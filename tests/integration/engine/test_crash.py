@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.domain.errors import Unavailable
@@ -144,3 +146,33 @@ def test_nothing_is_driven_before_the_leftovers_are_gone(box: Box) -> None:
     box.hypervisor.down = None
     assert box.driver.recover()
     assert box.driver.unwell == {}
+
+
+def test_an_idempotent_step_that_kills_its_worker_again_and_again_is_not_retried_for_ever(box: Box) -> None:
+    box.fire()
+    for _ in range(3):
+        die_in(box, "diagnose")
+        box.restart()
+    box.go()
+
+    assert [attempt.state for attempt in box.run().attempts] == [AttemptState.LOST] * 2 + [AttemptState.UNKNOWN]
+    assert box.run().state is RunState.HALTED
+
+
+def test_output_that_no_database_would_take_is_kept_readable(box: Box) -> None:
+    box.hypervisor.behaviour["diagnose"] = lambda: replace(ended(code=1, reason="bad \x00 end"), stdout="a\x00b")
+    box.fire()
+    box.go()
+
+    assert box.run().attempts[-1].stdout == "a\ufffdb"
+    assert box.run().state is RunState.HALTED
+
+
+def test_a_defect_while_a_result_is_written_ends_in_a_question_and_not_in_silence(box: Box) -> None:
+    """The run's own thread breaks: nobody drives it any more, so it is as if its worker had died."""
+    box.service.approve(box.until_approval(), ANA, yes=True)
+    box.hypervisor.behaviour["production"] = lambda: replace(ended(), stdout=7)  # type: ignore[arg-type]  # a defect
+    box.driver._drive_safely(box.run().id)
+
+    assert box.run().attempts[-1].state is AttemptState.UNKNOWN
+    assert box.run().state is RunState.HALTED
