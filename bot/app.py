@@ -47,6 +47,7 @@ def create_app(service: Service, options: BotOptions) -> web.Application:
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{number}", pages.incident)
     app.router.add_get("/static/style.css", pages.style)
+    app.router.add_get("/static/icon.svg", pages.icon)
     sender = _add_slack(app, service, options) if options.has_slack else None
     probes = Probes(service, sender.unwell if sender else _no_slack, lambda: sender.counts if sender else {})
     app.router.add_get("/healthz", probes.healthz)

@@ -36,6 +36,7 @@ class Pages:
         self._service = service
         self._hosts = frozenset({"localhost", "127.0.0.1", "::1", urlsplit(public_url).hostname or ""})
         self._style = (HERE / "static" / "style.css").read_text()
+        self._icon = (HERE / "static" / "icon.svg").read_text()
 
     def _refuse_foreign(self, request: web.Request) -> None:
         """A name that a stranger's DNS points at this machine must not let his page read ours (DNS rebinding)."""
@@ -81,6 +82,10 @@ class Pages:
     async def style(self, _request: web.Request) -> web.Response:
         """The one style sheet."""
         return web.Response(text=self._style, content_type="text/css", headers={"Cache-Control": "max-age=300"})
+
+    async def icon(self, _request: web.Request) -> web.Response:
+        """The picture in the browser's tab."""
+        return web.Response(text=self._icon, content_type="image/svg+xml", headers={"Cache-Control": "max-age=300"})
 
 
 def _down() -> web.Response:
