@@ -22,7 +22,7 @@ from engine.runbooks.shelf import Shelf
 from tests.architecture.sources import REPOSITORY
 
 README = REPOSITORY / "README.md"
-TIMEOUT_S = 50
+TIMEOUT_S = 110
 MAX_GATE_LINES = 10
 _OPENING = re.compile(r"(`{3,}|~{3,})\s*(.*?)\s*")
 

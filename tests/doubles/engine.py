@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from engine.domain.alert import Alert, AlertStatus, Delivery, Severity
+from engine.domain.alert import Alert, AlertStatus, Delivery
 from engine.domain.digest import of_bytes, snapshot_digest
-from engine.domain.directory import Address, Directory, Site
+from engine.domain.directory import Directory
 from engine.domain.errors import BadInput, SignalboxError, Unauthenticated
-from engine.domain.gate import Check, CommandCheck, DigestCheck, Facts, HttpCheck, Sample
+from engine.domain.gate import Check, DigestCheck, Facts, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey
@@ -28,29 +28,12 @@ from engine.domain.ports import (
     VmTask,
 )
 from engine.domain.runbook import (
-    Access,
-    ApprovalRule,
-    ArtefactRule,
-    CloseStep,
-    Endpoint,
-    Escalate,
-    GateStep,
-    Grant,
-    InputRule,
-    Login,
-    OutputRule,
-    ReceiveStep,
-    Rollback,
     Runbook,
-    Script,
-    ScriptStep,
     SecretRef,
     Snapshot,
-    Target,
 )
 from engine.domain.states import Verdict
-
-T0 = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+from tests.doubles.toy import T0, alert, toy_runbook
 
 
 class FakeClock:
@@ -68,99 +51,6 @@ class FakeClock:
 
     def pass_time(self, **how_much: float) -> None:
         self._now += timedelta(**how_much)
-
-
-def _grant(env: str, user: str) -> Grant:
-    secret = SecretRef(name="key", engine="kv", path=f"kv/data/toy/{env}/{user}", fields=("private_key",))
-    return Grant(network=(Endpoint(host="{{ target.host }}", port=22),), secrets=(secret,))
-
-
-def _target(env: str, *, protected: bool) -> Target:
-    login, grant = Login(user="verifier", key="key"), _grant(env, "verifier")
-    return Target(name=env, host=f"{env}.toy", port=22, protected=protected, verifier=login, verifier_grant=grant)
-
-
-def _change(env: str, **extra: object) -> ScriptStep:
-    step = ScriptStep(
-        id=env,
-        script=Script(file="apply.sh", args=("{{ inputs.mount }}", "{{ target.host }}")),
-        target=env,
-        access=Access.WRITE,
-        grant=_grant(env, "operator"),
-        login=Login(user="operator", key="key"),
-        image="step",
-        memory_mb=256,
-        timeout_s=60,
-        idempotent=False,
-        uses="fix",
-        rollback=Rollback(script=Script(file="undo.sh"), checks=_checks("undone", env)),
-    )
-    return replace(step, **extra)  # type: ignore[arg-type]  # the fields of ScriptStep
-
-
-def _checks(name: str, env: str) -> tuple[Check, ...]:
-    return (
-        CommandCheck(id=f"{name}-inside", target=env, run=("df",), expect="true"),
-        HttpCheck(id=f"{name}-outside", target=env, path="/healthz", expect="true"),
-    )
-
-
-def toy_runbook() -> Runbook:
-    """The nine micro-steps, as small as they go."""
-    diagnose = ScriptStep(
-        id="diagnose",
-        script=Script(file="diagnose.sh"),
-        target="production",
-        access=Access.READ,
-        grant=_grant("production", "reader"),
-        login=Login(user="reader", key="key"),
-        image="step",
-        memory_mb=256,
-        timeout_s=60,
-        idempotent=True,
-        output=OutputRule(required=("cause",)),
-    )
-    fix = replace(
-        diagnose,
-        id="fix",
-        script=Script(file="fix.sh"),
-        target=None,
-        access=Access.NONE,
-        grant=Grant(),
-        login=None,
-        output=None,
-        produces=ArtefactRule(name="fix"),
-    )
-    return Runbook(
-        name="toy",
-        title="Toy",
-        owner="team-toys",
-        alertnames=("ToyBroken",),
-        severities=(),
-        deadline_s=3600,
-        inputs=(InputRule(name="mount", source="alert.labels.mount", enum=("/srv",)),),
-        targets={"staging": _target("staging", protected=False), "production": _target("production", protected=True)},
-        escalate=Escalate(to="@oncall", after_s=900),
-        steps=(
-            ReceiveStep(id="receive"),
-            diagnose,
-            GateStep(id="confirmed", of="diagnose", checks=_checks("confirmed", "production"), fresh_for_s=1800),
-            fix,
-            _change("staging", rehearse=True),
-            GateStep(
-                id="tests-pass",
-                of="staging",
-                checks=(
-                    *_checks("tests", "staging"),
-                    DigestCheck(id="same", of="production", equals="staging"),
-                ),
-                fresh_for_s=1800,
-            ),
-            _change("production", approval=ApprovalRule(expires_s=1200)),
-            GateStep(id="healthy", of="production", checks=_checks("healthy", "production"), fresh_for_s=1800),
-            CloseStep(id="close"),
-        ),
-    )
 
 
 class FakeShelf:
@@ -361,37 +251,6 @@ class FakeTrigger:
         if status not in {"firing", "resolved"}:
             raise BadInput("no such status")
         return (alert(name=name, status=AlertStatus(status), mount=mount or "/srv"),)
-
-
-def alert(*, name: str = "ToyBroken", status: AlertStatus = AlertStatus.FIRING, mount: str = "/srv") -> Alert:
-    """An alert of the toy."""
-    return Alert(
-        source="fake",
-        fingerprint=f"fp-{name}",
-        name=name,
-        status=status,
-        severity=Severity.CRITICAL,
-        title=f"{name} on toy",
-        labels={"mount": mount},
-        annotations={},
-        starts_at=T0 - timedelta(minutes=1),
-        ends_at=T0 if status is AlertStatus.RESOLVED else None,
-        group_key=f"group-{name}",
-    )
-
-
-def directory() -> Directory:
-    """Where the toy's targets are."""
-    sites = {
-        f"{env}.toy": Site(
-            name=f"{env}.toy",
-            ports={22: Address(host="127.0.0.1", port=port)},
-            ssh_host_key="ssh-ed25519 AAAA",
-            http_url=f"http://127.0.0.1:{port + 1}",
-        )
-        for env, port in (("staging", 2201), ("production", 2301))
-    }
-    return Directory(sites=sites)
 
 
 class FakeHarness:

@@ -27,8 +27,8 @@ from tests.doubles.engine import (
     FakeSecrets,
     FakeShelf,
     FakeTrigger,
-    directory,
 )
+from tests.doubles.toy import directory
 from tests.services.postgres import Postgres
 
 ANA = Person(id="UANA", name="Ana")
