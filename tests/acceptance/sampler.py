@@ -29,7 +29,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._lock = threading.Lock()
         self._seen: dict[Place, None] = {}
-        self._described: set[str] = set()
+        self._seen_vms: set[str] = set()
         self.error: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -72,14 +72,10 @@ class Sampler:
             connection.close()
 
     def _described_once(self, domain: libvirt.virDomain) -> list[Place]:
-        try:
-            name = domain.name()
-            if not name.startswith(PREFIX) or name in self._described:
-                return []
-            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)
-        except libvirt.libvirtError:
-            return []  # it ended meanwhile
-        self._described.add(name)
+        name = domain.name()
+        if not name.startswith(PREFIX) or name in self._seen_vms or not (xml := _described(domain)):
+            return []
+        self._seen_vms.add(name)
         return [Place(Kind.DOMAIN_XML, name, xml.encode())]
 
 
@@ -103,6 +99,13 @@ def descriptions(uri: str) -> list[str]:
     except libvirt.libvirtError:
         return []
     try:
-        return [domain.XMLDesc() for domain in connection.listAllDomains() if domain.name().startswith(PREFIX)]
+        return [xml for domain in connection.listAllDomains() if PREFIX in (xml := _described(domain))]
     finally:
         connection.close()
+
+
+def _described(domain: libvirt.virDomain) -> str:
+    try:
+        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+    except libvirt.libvirtError:
+        return ""  # it ended meanwhile
