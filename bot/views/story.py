@@ -301,6 +301,11 @@ def run(incident: IncidentView, subject: str) -> RunView:
     return _named(incident.runs, subject)
 
 
+def is_fine_print(event: EventView) -> bool:
+    """What the full record on the page has, and a summary in Slack does not need: each act with a secret, and the like."""
+    return event.kind.startswith("secret_") or event.kind in {"leg_passed", "judging_started"}
+
+
 def event(incident: IncidentView, subject: str) -> EventView:
     """An event by id; raises LookupError."""
     return _named(incident.events, subject)

@@ -10,7 +10,7 @@ from engine.domain.errors import Conflict
 from engine.domain.incident import Person, Topic
 from engine.domain.journey import Role
 from engine.domain.states import ApprovalState, RunEvent
-from engine.store import incidents, models, outbox, runs
+from engine.store import models, outbox, runs
 from engine.store.ids import new_id, new_token
 from engine.store.session import Session
 
@@ -118,13 +118,3 @@ def must_be_pending(session: Session, token: str) -> models.Approval:
 def _tell(session: Session, number: int, approval: models.Approval, what: str, now: datetime) -> None:
     key = f"approval:{approval.id}:{what}"
     outbox.tell(session, Topic.APPROVAL, number, approval.id, key, outbox.ASKS_A_PERSON, now)
-    if what in {"voided", "expired"}:
-        incidents.append_event(
-            session,
-            number=number,
-            run_id=approval.run_id,
-            at=now,
-            kind=f"approval_of_{approval.leg}_{what}",
-            actor=machine.MACHINE,
-            text=f"The approval of {approval.leg} is {what}: {approval.reason}",
-        )

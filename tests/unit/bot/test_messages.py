@@ -263,3 +263,13 @@ def test_a_changed_alert_says_when_and_from_whom() -> None:
     event: EventView = told.events()[0]
 
     assert "from alertmanager" in str(messages.alert_changed(event).blocks)
+
+
+def test_the_timeline_leaves_acts_with_secrets_to_the_page() -> None:
+    incident = told.incident()
+    minted = dataclasses.replace(incident.events[0], kind="secret_minted", text="A step token was minted.")
+    incident = dataclasses.replace(incident, events=(*incident.events, minted))
+    seen = "\n".join(texts(list(messages.run_ended(incident, incident.runs[0], BASE).blocks)))
+
+    assert "token was minted" not in seen
+    assert incident.events[0].text[:20] in seen
