@@ -302,7 +302,7 @@ def run(incident: IncidentView, subject: str) -> RunView:
 
 
 def is_fine_print(event: EventView) -> bool:
-    """What the full record on the page has, and a summary in Slack does not need: each act with a secret, and the like."""
+    """What the record on the page has and a summary in Slack does not need: acts with secrets, and the like."""
     return event.kind.startswith("secret_") or event.kind in {"leg_passed", "judging_started"}
 
 
