@@ -8,10 +8,13 @@ cd "$(dirname "$0")/.."
 what=${1:-demo}
 PYTHON=${PYTHON:-python3}
 
-RUN=(libvirt-daemon-system libvirt-dev qemu-system-x86 pkg-config gcc mmdebstrap erofs-utils cpio kmod e2fsprogs
-  openssh-client busybox-static iproute2 prometheus prometheus-alertmanager)
-TEST=(chromium chromium-driver fonts-dejavu-core postgresql git)
+# what others only recommend is named here (apt is told not to follow recommendations): libc6-dev, the QEMU driver;
+# xz-utils and zstd unpack a guest's kernel modules
+RUN=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev qemu-system-x86 pkg-config gcc libc6-dev mmdebstrap
+  erofs-utils cpio kmod xz-utils zstd e2fsprogs openssh-client procps prometheus prometheus-alertmanager)
+TEST=(chromium chromium-driver fonts-dejavu-core postgresql git libvirt-clients)
 wanted=("${RUN[@]}")
+if [ "$(id -u)" != 0 ]; then wanted+=(uidmap); fi # a plain user's images are built in a user namespace
 if [ "$what" = test ]; then wanted+=("${TEST[@]}"); fi
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -19,7 +22,9 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=..." >&2; exit 1; }
 command -v apt-get >/dev/null || { echo "This set-up knows Debian and Ubuntu only; install by hand: ${wanted[*]}" >&2; exit 1; }
 if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then wanted+=(python3-venv); fi
-if [ "$PYTHON" = python3 ] && [ "$(command -v python3)" = /usr/bin/python3 ]; then wanted+=(python3-dev); fi
+if ! "$PYTHON" -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h").close()' 2>/dev/null; then
+  wanted+=("$("$PYTHON" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')")
+fi
 
 missing=()
 for package in "${wanted[@]}"; do
