@@ -1,4 +1,4 @@
-"""The front door: what the bot and the CLI may ask of the engine. Each call is one transaction (or one read).
+"""The front door: what the bot may ask of the engine. Each call is one transaction (or one read).
 
 Synchronous; the bot crosses by `asyncio.to_thread`. Errors are those of `engine.domain.errors`.
 """

@@ -30,7 +30,7 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class Settings(BaseModel):
-    """Everything that can be configured. `signalbox doctor` prints what is in force."""
+    """Everything that can be configured. `signalbox settings` prints what is in force."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

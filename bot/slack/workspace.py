@@ -1,7 +1,7 @@
 """The few Slack calls that durable messages need, paced, each with the arguments that keep them safe.
 
 Used by `channels` and `delivery`. Raises what `troubles.CALL_ERRORS` names, and `Paced` when it is too early.
-The client must have no retry handlers: the SDK's own made two messages of one (measured, notes/slack.md §4).
+The client must have no retry handlers: the SDK's own made two messages of one (measured).
 """
 
 from __future__ import annotations

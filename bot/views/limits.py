@@ -1,6 +1,6 @@
 """What Slack would refuse, refused here first. Called by `bot.views.render` for every message and modal.
 
-Three validators, none enough alone (measured, notes/slack.md §3): `slack_sdk.models` knows most lengths, the round
+Three validators, none enough alone (measured): `slack_sdk.models` knows most lengths, the round
 trip through it finds unknown blocks and fields, and the rest is ours.
 Limits: https://docs.slack.dev/reference/block-kit/blocks and https://docs.slack.dev/reference/methods/chat.postMessage
 """

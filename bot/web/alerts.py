@@ -1,7 +1,7 @@
 """POST /alerts/{source}: a body in, an answer within a second. `bot.app` mounts it.
 
-The codes are chosen for what senders do with them (notes/triggers.md §2): 503 is the one that Alertmanager, PagerDuty,
-SNS, Datadog and Azure all send again; 429 and 500 are dropped by some of them, so neither is ever answered.
+The codes are chosen for what senders do with them: 503 is the one that Alertmanager, PagerDuty, SNS, Datadog and Azure
+all send again; 429 and 500 are dropped by some of them, so neither is ever answered.
 """
 
 from __future__ import annotations

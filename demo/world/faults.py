@@ -6,11 +6,11 @@ import enum
 
 
 class Fault(enum.StrEnum):
-    """One thing that goes wrong. What each must end in stands in demo/run.py."""
+    """One thing that goes wrong. What each must end in stands in demo/plays.py."""
 
     NONE = "none"
     DIAGNOSIS = "diagnosis"  # a big file that is no log fills production: no known cause
     STAGING = "staging"  # staging has such a file too, so the fix does not make enough room there
-    NODATA = "nodata"  # Prometheus dies; when is the driver's business
+    NODATA = "nodata"  # Prometheus dies; when, demo/plays.py decides
     PRODUCTION = "production"  # production runs an older release, which does not know the key that the fix sets
-    TAMPER = "tamper"  # the world is as ever; the driver changes what was approved
+    TAMPER = "tamper"  # the world is as ever; demo/tampering.py changes what was approved

@@ -1,6 +1,6 @@
 """Prometheus and Alertmanager (Debian's packages): their configuration, and what they say.
 
-Short intervals: a person watches. What they mean and cost was measured in the notes on triggers.
+Short intervals: a person watches.
 """
 
 from __future__ import annotations

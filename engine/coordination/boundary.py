@@ -1,8 +1,8 @@
 """The boundary between two legs: one transaction that decides what a run does next.
 
 Called by `engine.orchestration.driver`. `next_work` moves a queued run until it has work (an attempt to make, a gate to
-measure), waits, halts or ends. Every demand of design.md §5 on the start of a change is checked here, together, in the
-transaction that starts it.
+measure), waits, halts or ends. Every demand on the start of a change is checked here, together, in the transaction
+that starts it.
 """
 
 from __future__ import annotations

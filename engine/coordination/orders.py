@@ -1,4 +1,4 @@
-"""Orders: exactly what an attempt would do, and the two digests that bind it (design.md §5)."""
+"""Orders: exactly what an attempt would do, and the two digests that bind it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from engine.store.session import Session
 RETRIED_AT_MOST = 2
 """ An idempotent step whose worker dies again and again is no accident: a person is asked. """
 MEASURED_ANEW_AT_MOST = 1
-""" A crash while a gate measures: it measures once anew, then it is inconclusive (design.md §5). """
+""" A crash while a gate measures: it measures once anew, then it is inconclusive. """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

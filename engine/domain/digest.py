@@ -1,4 +1,4 @@
-"""Digests: what was tested = what was approved = what is applied (design.md §5).
+"""Digests: what was tested = what was approved = what is applied.
 
 Every digest is `sha256:` + hex over canonical JSON (sorted keys, no spaces, UTF-8) or over raw bytes.
 """

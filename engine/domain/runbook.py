@@ -31,7 +31,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRef:
-    """One declared secret (see notes/secrets.md §3). `path` is the full API path, e.g. kv/data/checkout/staging/x."""
+    """One declared secret. `path` is the full API path, e.g. kv/data/checkout/staging/x."""
 
     name: str
     engine: str

@@ -1,4 +1,4 @@
-"""Runs every rule over a runbook. Called by the shelf; the ids are those of the notes on runbooks.
+"""Runs every rule over a runbook. Called by the shelf; a rule's id stands at the end of its message.
 
 L007 (an agent that writes to a protected target) will come with agent steps. L011 (idempotency is declared) needs no
 rule: `idempotent` is a required key of the format.

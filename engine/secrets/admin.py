@@ -1,7 +1,8 @@
 """What an administrator does: apply compiled policies, write secrets, see what is alive. Never the bot's right.
 
-Called by `signalbox secrets plan | apply | put` and by the demo. The embedded OpenBao's administrator logs in with the
-password of its home folder; for an external Vault a person gives a token (whose policy may be `setup.APPLY_POLICY`).
+Called by `signalbox secrets plan [--apply]`, `signalbox secrets put` and the demo. The embedded OpenBao's administrator
+logs in with the password of its home folder; for an external Vault a person gives a token (whose policy may be
+`setup.APPLY_POLICY`).
 """
 
 from __future__ import annotations

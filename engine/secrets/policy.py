@@ -4,7 +4,7 @@ A policy's name and text are a function of (runbook name, declared secrets) alon
 (a rehearsal, its rollback, the production step) share one. The hash in the name covers every word of the declaration:
 after an edit that no administrator applied there is no such policy, and the broker's preflight refuses.
 
-Served now: engine `kv` (version 2), `deliver: file`. The rest of the stanza of notes/secrets.md §3 is refused by name.
+Served now: engine `kv` (version 2), `deliver: file`. Anything else is refused by name.
 """
 
 from __future__ import annotations

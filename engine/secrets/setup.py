@@ -33,7 +33,7 @@ path "auth/token/create/op-step" { capabilities = ["update"] }
 """
 
 APPLY_POLICY = """\
-# Signalbox, op-apply: for the person who runs `signalbox secrets plan | apply`, instead of a root token.
+# Signalbox, op-apply: for the person who runs `signalbox secrets plan --apply`, instead of a root token.
 path "sys/policies/acl"           { capabilities = ["list"] }
 path "sys/policies/acl/op-s-*"    { capabilities = ["create", "read", "update", "delete"] }
 """

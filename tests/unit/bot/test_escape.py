@@ -132,7 +132,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_slack_would_refuse_is_refused_here(name: str) -> None:
-    """The limits and who knows of them: notes/slack.md §3."""
+    """One of the three validators of bot/views/limits.py knows each."""
     with pytest.raises(limits.TooMuch):
         limits.check_message("text", BAD[name])
 

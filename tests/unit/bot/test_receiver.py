@@ -47,7 +47,7 @@ async def test_the_trigger_gets_raw_bytes_and_lower_case_headers(bot: Bot) -> No
     ],
 )
 async def test_each_error_has_the_code_that_senders_understand(bot: Bot, error: Exception, status: int) -> None:
-    """Never 429, never 500: some senders drop the alert for those (notes/triggers.md §2)."""
+    """Never 429, never 500: some senders drop the alert for those."""
     bot.service.fails["receive"] = error
 
     assert (await post(bot))[0] == status
