@@ -18,7 +18,6 @@ VIEW_BLOCKS = 100
 MESSAGE_TEXT = 13_200
 """ All text of a message's blocks; undocumented, measured by others (slackapi/bolt-js#2509). """
 
-SURFACES = frozenset({"message", "modal"})
 BUTTONS_AND_MENUS = frozenset({"button", "static_select", "users_select", "overflow", "radio_buttons", "checkboxes"})
 INPUTS = frozenset(
     {"plain_text_input", "static_select", "multi_static_select", "users_select", "radio_buttons", "checkboxes"}

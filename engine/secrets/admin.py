@@ -45,7 +45,6 @@ class LiveToken:
     """A token that is alive in Vault; `meta` as we minted it (op_run, op_step, op_attempt, op_runbook)."""
 
     accessor: str
-    display_name: str
     policies: tuple[str, ...]
     meta: Mapping[str, str]
 
@@ -120,7 +119,6 @@ class Administrator:
             return None  # it ended between the list and the look
         return LiveToken(
             accessor=accessor,
-            display_name=str(data.get("display_name", "")),
             policies=tuple(data.get("policies") or ()),
             meta=dict(data.get("meta") or {}),
         )

@@ -107,11 +107,6 @@ def counts(session: Session) -> dict[str, int]:
     return dict(session.execute(query).tuples())
 
 
-def oldest_waiting(session: Session) -> datetime | None:
-    """When the oldest row that has not left was written."""
-    return session.scalar(sa.select(sa.func.min(models.Outbox.created_at)).where(models.Outbox.state == "pending"))
-
-
 def ref(session: Session, key: str) -> MessageRef | None:
     """Where a message lives."""
     row = session.get(models.MessageReference, key)

@@ -241,12 +241,6 @@ def open_escalation(session: Session, run_id: str) -> models.Escalation | None:
     )
 
 
-def open_escalations(session: Session) -> tuple[models.Escalation, ...]:
-    """Every undecided escalation."""
-    query = sa.select(models.Escalation).where(models.Escalation.decided.is_(None))
-    return tuple(session.scalars(query.order_by(models.Escalation.raised_at)))
-
-
 def escalation_by_token(session: Session, token: str) -> models.Escalation | None:
     """The escalation whose buttons carry this token."""
     return session.scalar(sa.select(models.Escalation).where(models.Escalation.token == token))

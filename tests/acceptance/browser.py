@@ -99,11 +99,6 @@ class Browser:
         found = self._driver.find_elements(By.CSS_SELECTOR, css)
         return [value for each in found if (value := each.get_attribute(name)) is not None]
 
-    def overflows(self) -> bool:
-        """Whether the page is wider than the window."""
-        script = "return document.documentElement.scrollWidth > window.innerWidth"
-        return bool(self._driver.execute_script(script))
-
     def complaints(self) -> list[str]:
         """What the browser complained of since it was asked last: refused scripts, broken requests."""
         entries: list[dict[str, Any]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's gap

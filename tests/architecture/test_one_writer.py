@@ -19,7 +19,6 @@ STORE = "engine/store/runs.py"
 WRITERS = ("compare_and_set", "end_attempt")
 GUARDED = ("engine.store.models.Run", "engine.store.models.Attempt")
 FIRST_STATE = dict(zip(GUARDED, ("NEW", "STARTED"), strict=True))
-STATES = "engine.domain.states"
 SQL = re.compile(r"\b(?:update|into)\s+[\"`]?(?:run|attempt)\b", re.IGNORECASE)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
