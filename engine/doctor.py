@@ -169,7 +169,7 @@ def _prometheus(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             part="prometheus",
             well=False,
-            text="not configured: gates that ask it are inconclusive",
+            text="not configured: gates that ask it are errors, and halt",
             remedy="set SIGNALBOX_PROMETHEUS_URL",
         )
         return
