@@ -31,23 +31,41 @@ for package in "${wanted[@]}"; do
   dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(. /etc/os-release && echo "$ID")" = ubuntu ] && [[ " ${missing[*]} " == *" chromium "* ]]; then
+    echo "Ubuntu has Chromium only as a snap, and the browser tests need Debian's package: run them on Debian." >&2
+    echo "The demo runs on Ubuntu: make demo" >&2
+    exit 1
+  fi
   say "system packages to install: ${missing[*]}"
   sudo=()
-  if [ "$(id -u)" != 0 ]; then sudo=(sudo); fi
-  # RUNLEVEL=1: Debian's prometheus and postgresql would otherwise start services of their own; ours are started by us
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "There is no sudo: as root, run: apt-get install ${missing[*]}" >&2; exit 1; }
+    sudo=(sudo)
+  fi
+  # Debian's prometheus, alertmanager and postgresql would start services of their own; ours are started by us.
+  # RUNLEVEL=1 keeps invoke-rc.d from it; systemd's own hook does not look at that, so there they are stopped afterwards
   "${sudo[@]}" apt-get update -qq
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" \
     >.setup-apt.log 2>&1 || { tail -n 30 .setup-apt.log >&2; exit 1; }
   rm -f .setup-apt.log
+  if [ -d /run/systemd/system ]; then
+    for package in "${missing[@]}"; do # only what was not there before us
+      case $package in
+        prometheus | prometheus-alertmanager | postgresql) "${sudo[@]}" systemctl disable --quiet --now "$package" ;;
+      esac
+    done
+  fi
 fi
 
 stamp=.venv/.signalbox-stamp
 state=$(cat requirements.lock pyproject.toml scripts/bootstrap.lock | sha256sum | cut -d' ' -f1)
 if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
   say "Python packages into .venv (hash-locked)"
-  [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
-  [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/bootstrap.lock
-  .venv/bin/uv pip install --quiet --require-hashes -r requirements.lock
-  .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e .
+  [ -x .venv/bin/pip ] || "$PYTHON" -m venv .venv # pip comes last: without it an earlier set-up was interrupted
+  .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/bootstrap.lock
+  # libvirt-python comes as source: it is built with the locked setuptools of bootstrap.lock, not with the newest
+  .venv/bin/uv pip install --python .venv/bin/python --quiet --require-hashes \
+    --no-build-isolation-package libvirt-python -r requirements.lock
+  .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation -e .
   echo "$state" >$stamp
 fi
