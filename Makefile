@@ -32,4 +32,5 @@ lint:
 
 clean:
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m demo --stop; fi
-	@rm -rf .signalbox
+	@python3 scripts/libvirtd.py stop --state .signalbox/test-libvirt >/dev/null
+	@if [ -d .signalbox ]; then find .signalbox -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +; fi

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -10,10 +13,13 @@ import time
 import click
 
 from demo import plays
-from demo.stage import FOLDER, Stage
+from demo.stage import FOLDER, LIBVIRTD, Stage
 from demo.world.faults import Fault
 from demo.world.processes import Processes
-from engine.domain.errors import SignalboxError
+from engine import wiring
+from engine.domain.errors import SignalboxError, Unavailable
+from engine.runtime.hypervisor import LibvirtHypervisor
+from engine.settings import load
 
 BEGUN = time.monotonic()
 
@@ -34,6 +40,33 @@ def _watch(stage: Stage) -> None:
     stop.wait()
 
 
+def _clear() -> None:
+    """End what a killed demo left behind: its processes first (they could start VMs), then VMs, libvirtd, images."""
+    stage = Stage(Fault.NONE, say)
+    ended = Processes(stage.folder / "processes").sweep() + Processes(stage.folder / "world" / "processes").sweep()
+    say(f"ended {len(ended)} processes")
+    if (stage.home / "installation-id").exists():
+        _libvirtd("start")  # VMs outlive the libvirtd that started them
+        values = load({"SIGNALBOX_HOME": str(stage.home)})
+        hypervisor = LibvirtHypervisor(values.libvirt, stage.step_images, wiring.owner(values))
+        try:
+            say(f"ended {len(hypervisor.sweep())} VMs")
+        finally:
+            hypervisor.close()
+    _libvirtd("stop")
+    shutil.rmtree(stage.step_images, ignore_errors=True)
+
+
+def _libvirtd(verb: str) -> None:
+    """Start or stop libvirtd as the demo does; `stop` ends only what the demo started. Raises Unavailable."""
+    if os.geteuid() != 0:
+        return  # a plain user's libvirt starts by itself
+    command = [sys.executable, str(LIBVIRTD), verb, "--state", str(FOLDER / "libvirtd")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise Unavailable(f"libvirtd: {done.stdout}{done.stderr}".strip(), f"see {FOLDER / 'libvirtd'}")
+
+
 @click.command()
 @click.option("--auto", is_flag=True, help="Press the buttons, and exit 0 only when it ended as it should.")
 @click.option(
@@ -42,11 +75,10 @@ def _watch(stage: Stage) -> None:
 @click.option("--stop", is_flag=True, help="Stop what an earlier demo left behind.")
 def main(auto: bool, fault: str, stop: bool) -> None:
     """One real alert, from Alertmanager to a gated production fix."""
-    if stop:
-        ended = Processes(FOLDER / "processes").sweep() + Processes(FOLDER / "world" / "processes").sweep()
-        say(f"ended {len(ended)} processes")
-        return
     try:
+        if stop:
+            _clear()
+            return
         stage = Stage(Fault(fault), say)
         with stage.set_up():
             if auto:

@@ -61,7 +61,7 @@ stamp=.venv/.signalbox-stamp
 state=$(cat requirements.lock pyproject.toml scripts/bootstrap.lock | sha256sum | cut -d' ' -f1)
 if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
   say "Python packages into .venv (hash-locked)"
-  [ -x .venv/bin/pip ] || "$PYTHON" -m venv .venv # pip comes last: without it an earlier set-up was interrupted
+  [ -x .venv/bin/pip ] || "$PYTHON" -m venv --clear .venv # without pip an earlier set-up was interrupted
   .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/bootstrap.lock
   # libvirt-python comes as source: it is built with the locked setuptools of bootstrap.lock, not with the newest
   .venv/bin/uv pip install --python .venv/bin/python --quiet --require-hashes \

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from demo.stage import images_folder
 from demo.world import image, monitoring
 from demo.world.target import PRODUCTION, STAGING, Target
 from demo.world.world import World
@@ -79,8 +80,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def images() -> Path:
-    default = "/var/lib/signalbox/images" if os.geteuid() == 0 else ".signalbox/images"
-    return Path(os.environ.get("SIGNALBOX_IMAGES", default))
+    return Path(os.environ.get("SIGNALBOX_IMAGES", images_folder()))
 
 
 @pytest.fixture(scope="module")
