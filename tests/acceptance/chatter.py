@@ -19,12 +19,10 @@ def shapes(text: str) -> list[str]:
     return [
         text,
         f"-i {text.strip()!r}",
-        base64.b64encode(raw).decode(),
         base64.b64encode(b"user:" + raw).decode(),
         base64.encodebytes(raw).decode(),
         base64.urlsafe_b64encode(raw).decode(),
         base64.b32encode(raw).decode(),
-        raw.hex(),
         raw.hex(" "),
         raw.hex(":").upper(),
         urllib.parse.quote(text, safe=""),
@@ -36,6 +34,9 @@ def shapes(text: str) -> list[str]:
         text[::-1],
         text.replace("\n", "\r\n"),
         text.replace("\n", "\\n"),
+        # last, because Slack is shown the end of the output
+        raw.hex(),
+        base64.b64encode(raw).decode(),
     ]
 
 

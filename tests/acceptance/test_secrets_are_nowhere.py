@@ -9,6 +9,7 @@ import base64
 import os
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_leak_in_a_copy_of_such_a_place_is_found_and_named(story: Story, kind:
 @pytest.mark.parametrize("kind", [Kind.ARGV, Kind.ENVIRON])
 def test_a_leak_in_a_real_process_is_found_and_named(story: Story, kind: Kind) -> None:
     leak = base64.b64encode(story.finder.secrets["canary"].encode()).decode()
-    argv = ["sleep", "60"] if kind is Kind.ENVIRON else ["sh", "-c", "sleep 60 # $0", leak]
+    argv = [sys.executable, "-c", "import time; time.sleep(60)", leak if kind is Kind.ARGV else ""]
     environ = {"PATH": os.environ["PATH"]} | ({"LEAK": leak} if kind is Kind.ENVIRON else {})
     with subprocess.Popen(argv, env=environ) as process:
         try:
