@@ -53,31 +53,9 @@ def run(stage: Stage) -> RunView:
             row = session.query(models.Run).order_by(models.Run.opened_at.desc()).first()
             if row is None:
                 raise NotAsItShould("no run was opened")
-            return _view(session, row)
+            return views.run(session, row, None, ())
     finally:
         database.close()
-
-
-def _view(session: Any, row: models.Run) -> RunView:
-    def of(model: Any, order: Any) -> list[Any]:
-        return list(session.query(model).filter(model.run_id == row.id).order_by(order))
-
-    return RunView(
-        id=row.id,
-        runbook=row.runbook,
-        runbook_digest=row.runbook_digest,
-        state=row.state,
-        leg=row.leg,
-        waits_for=row.waits_for,
-        started_at=row.opened_at,
-        ended_at=row.ended_at,
-        inputs=row.inputs,
-        legs=(),
-        attempts=tuple(views.attempt(a) for a in of(models.Attempt, models.Attempt.started_at)),
-        verdicts=tuple(views.verdict(v) for v in of(models.GateVerdict, models.GateVerdict.ended_at)),
-        approvals=tuple(views.approval(a, ()) for a in of(models.Approval, models.Approval.requested_at)),
-        escalations=tuple(views.escalation(e) for e in of(models.Escalation, models.Escalation.raised_at)),
-    )
 
 
 def incident_state(stage: Stage) -> IncidentState:

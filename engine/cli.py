@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from engine.store.session import Database, Session
 
 PASSWORD = re.compile(r"(://[^/?#]*?):[^/?#]*(?=@)|([?&]password)=[^&#]*")
 """ In a URL: before the host, or as a parameter as Postgres takes it. """
+NOTED = 500
+""" How many incidents `harness list` looks through. """
 
 
 class _Commands(click.Group):
@@ -38,8 +41,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SignalboxError as error:
-            remedy = f"\n  -> {error.remedy}" if error.remedy else ""
-            raise click.ClickException(f"{error}{remedy}") from None
+            raise click.ClickException(_told(error)) from None
+
+
+def _told(error: SignalboxError) -> str:
+    """What happened, and below it what to do."""
+    return f"{error}\n  -> {error.remedy}" if error.remedy else str(error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,10 +68,17 @@ def cli(verbose: bool) -> None:
     )
 
 
+def _database() -> Database:
+    """The database in force, in a home that is ours alone."""
+    values = load()
+    wiring.make_home(values)
+    return Database(values.database)
+
+
 @cli.command()
 def migrate() -> None:
     """Bring the database to this release's revision. Repeatable; run it before every start."""
-    database = Database(load().database)
+    database = _database()
     migrations.upgrade(database)
     click.echo(f"{database.dialect} is at revision {migrations.current(database)}")
     database.close()
@@ -80,11 +94,18 @@ def worker() -> None:
 
 @cli.command()
 def settings() -> None:
-    """Every setting: its environment variable, what is in force, what it is for."""
-    values = load()
+    """Every setting: its environment variable, what is in force, what it is for.
+
+    Any of them may be given as NAME_FILE instead: the value is then read from that file. Give secrets so.
+    """
+    try:
+        values = load()
+    except BadInput:
+        for name, field in Settings.model_fields.items():
+            click.echo(f"{PREFIX}{name.upper()}   # {field.description}")
+        raise
     for name, field in Settings.model_fields.items():
-        note = f"   # {field.description}" if field.description else ""
-        click.echo(f"{PREFIX}{name.upper()}={_shown(getattr(values, name))}{note}")
+        click.echo(f"{PREFIX}{name.upper()}={_shown(getattr(values, name))}   # {field.description}")
 
 
 def _shown(value: object) -> str:
@@ -104,7 +125,7 @@ def _shown(value: object) -> str:
 
 @cli.group(cls=_Commands)
 def alert() -> None:
-    """Alerts."""
+    """Send an alert by hand."""
 
 
 @alert.command("send")
@@ -113,9 +134,11 @@ def alert() -> None:
 def alert_send(file: Path, source: str) -> None:
     """Post FILE to the running Signalbox, as the source itself would."""
     values = load()
-    token = values.alertmanager_token.get_secret_value().split()[0] if values.alertmanager_token else ""
+    tokens = values.alertmanager_token.get_secret_value().split() if values.alertmanager_token else []
+    if not tokens:
+        raise BadInput("there is no token that an alert could be sent with", "set SIGNALBOX_ALERTMANAGER_TOKEN_FILE")
     url = f"http://{values.listen}/alerts/{source}"
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {tokens[0]}", "Content-Type": "application/json"}
     try:
         answer = requests.post(url, data=file.read_bytes(), headers=headers, timeout=30, allow_redirects=False)
     except requests.RequestException as error:
@@ -130,7 +153,7 @@ def alert_send(file: Path, source: str) -> None:
 
 @cli.group(cls=_Commands)
 def runbook() -> None:
-    """Runbooks."""
+    """Check runbooks before an alert needs them."""
 
 
 @runbook.command("lint")
@@ -144,7 +167,7 @@ def runbook_lint(names: tuple[str, ...]) -> None:
             snapshot = shelf.read(name)
         except BadInput as error:
             broken += 1
-            click.echo(str(error), err=True)
+            click.echo(_told(error), err=True)
         else:
             click.echo(f"{name}: {len(snapshot.runbook.steps)} steps, {snapshot.digest[:19]}, clean")
     if broken:
@@ -156,7 +179,7 @@ def runbook_lint(names: tuple[str, ...]) -> None:
 
 @cli.group("image", cls=_Commands)
 def image_group() -> None:
-    """Guest images."""
+    """Build the images that steps boot from."""
 
 
 @image_group.command("build")
@@ -173,10 +196,15 @@ def image_build(name: str, force: bool) -> None:
 
 @cli.group("secrets", cls=_Commands)
 def secrets_group() -> None:
-    """What an administrator of Vault does. Uses $VAULT_TOKEN; the embedded OpenBao needs none."""
+    """Do what an administrator of Vault does: policies and secrets.
+
+    For a Vault of your own your token is read from $VAULT_TOKEN; the embedded OpenBao needs none.
+    """
 
 
-def _administrator(values: Settings, token: str) -> Administrator:
+def _administrator(values: Settings) -> Administrator:
+    # from the environment only: everybody on the machine can read the arguments of a process
+    token = os.environ.get("VAULT_TOKEN", "")
     clock = SystemClock()
     if values.vault_addr:
         return Administrator(wiring.external_vault(values), clock, token=token)
@@ -187,14 +215,13 @@ def _administrator(values: Settings, token: str) -> Administrator:
 
 
 @secrets_group.command("plan")
-@click.option("--token", envvar="VAULT_TOKEN", default="", help="An administrator's token (or $VAULT_TOKEN).")
 @click.option("--apply", "carry_out", is_flag=True, help="Carry the plan out.")
-def secrets_plan(token: str, carry_out: bool) -> None:
+def secrets_plan(carry_out: bool) -> None:
     """Show which policies the runbooks need and Vault lacks; --apply writes them."""
     values = load()
     shelf = Shelf(values.runbooks)
     books = [shelf.read(name).runbook for name in shelf.names()]
-    with _administrator(values, token) as administrator:
+    with _administrator(values) as administrator:
         plan = administrator.plan(books)
         for line in plan.lines:
             click.echo(line)
@@ -213,8 +240,7 @@ def secrets_setup(tool: str) -> None:
 @secrets_group.command("put")
 @click.argument("path")
 @click.argument("fields", nargs=-1, required=True, metavar="NAME=@FILE...")
-@click.option("--token", envvar="VAULT_TOKEN", default="", help="An administrator's token (or $VAULT_TOKEN).")
-def secrets_put(path: str, fields: tuple[str, ...], token: str) -> None:
+def secrets_put(path: str, fields: tuple[str, ...]) -> None:
     """Write a secret: each field from a file (NAME=@FILE), never from the command line, where everybody can read it."""
     content = {}
     for pair in fields:
@@ -227,7 +253,7 @@ def secrets_put(path: str, fields: tuple[str, ...], token: str) -> None:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise BadInput(f"cannot read {source[1:]}: {why}", "fix the path, or encode it as base64") from None
-    with _administrator(load(), token) as administrator:
+    with _administrator(load()) as administrator:
         administrator.put(path, content)
     click.echo(f"wrote {path}")
 
@@ -238,7 +264,7 @@ def secrets_put(path: str, fields: tuple[str, ...], token: str) -> None:
 @contextlib.contextmanager
 def _reading() -> Iterator[Session]:
     """The database as this release knows it; raises BadInput when it is not there yet."""
-    database = Database(load().database)
+    database = _database()
     try:
         have, want = migrations.current(database), migrations.newest()
         if have != want:
@@ -253,7 +279,7 @@ def _reading() -> Iterator[Session]:
 
 @cli.group(cls=_Commands)
 def incident() -> None:
-    """Incidents."""
+    """Look at incidents."""
 
 
 @incident.command("list")
@@ -274,7 +300,17 @@ def incident_list(as_json: bool) -> None:
 
 @cli.group(cls=_Commands)
 def harness() -> None:
-    """Harness notes: what an incident taught, as a patch."""
+    """Read harness notes: what an incident taught, as a patch."""
+
+
+@harness.command("list")
+def harness_list() -> None:
+    """Harness notes of the newest incidents: number, incident, rule."""
+    with _reading() as session:
+        for row in views.summaries(session, only_open=False, limit=NOTED):
+            for note in views.notes(session, row.number):
+                rule = "".join(letter if letter.isprintable() else " " for letter in note.rule)
+                click.echo(f"{note.id}  INC-{row.number}  {rule[:100]}")
 
 
 @harness.command("show")
@@ -284,7 +320,7 @@ def harness_show(number: int) -> None:
     with _reading() as session:
         note = views.note_by_id(session, number)
     if note is None:
-        raise BadInput(f"there is no harness note {number}", "signalbox incident list")
+        raise BadInput(f"there is no harness note {number}", "signalbox harness list")
     if not note.patch:
         raise BadInput(f"harness note {number} came without a patch", "the incident's page says why")
     click.echo(note.patch, nl=False)

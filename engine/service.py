@@ -268,25 +268,10 @@ class Service:
 
     def _run(self, session: Session, run: models.Run) -> RunView:
         try:
-            legs = views.legs(session, run, self._adapters.snapshot(run)[1])
+            journey = self._adapters.snapshot(run)[1]
         except BadInput:
-            legs = ()  # its runbook no longer loads: what happened can still be read
-        return RunView(
-            id=run.id,
-            runbook=run.runbook,
-            runbook_digest=run.runbook_digest,
-            state=run.state,
-            leg=run.leg,
-            waits_for=run.waits_for,
-            started_at=run.opened_at,
-            ended_at=run.ended_at,
-            inputs=run.inputs,
-            legs=legs,
-            attempts=tuple(views.attempt(row) for row in runs.attempts(session, run.id)),
-            verdicts=tuple(views.verdict(row) for row in runs.verdicts(session, run.id)),
-            approvals=tuple(views.approval(row, self._people.approvers) for row in runs.approvals(session, run.id)),
-            escalations=tuple(views.escalation(row) for row in runs.escalations(session, run.id)),
-        )
+            journey = None  # its runbook no longer loads: what happened can still be read
+        return views.run(session, run, journey, self._people.approvers)
 
     def runbooks(self) -> tuple[str, ...]:
         """Names of the runbooks that load."""
@@ -305,7 +290,18 @@ class Service:
                 check()
             except SignalboxError as error:
                 unwell[name] = str(error)
-        return unwell
+        return unwell if "database" in unwell else {**unwell, **self._not_lost()}
+
+    def _not_lost(self) -> Mapping[str, str]:
+        """What nobody was told, or nobody works on: a person must look."""
+        with self._database.reading() as session:
+            dead, rejected = outbox.counts(session).get("dead", 0), inbox.rejected(session)
+        found = {}
+        if dead:
+            found["outbox"] = f"{dead} messages could not be delivered; the incidents' pages show what they said"
+        if rejected:
+            found["inbox"] = f"{rejected} bodies of alerts made no sense; they are kept with their reasons"
+        return found
 
     def _database_answers(self) -> None:
         with self._database.reading() as session:

@@ -5,6 +5,7 @@ Any name may be given as NAME_FILE instead: the value is then read from that fil
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,23 +42,27 @@ class Settings(BaseModel):
     sites: Path = Field(Path(".signalbox/sites.yaml"), description="the directory: names of hosts -> addresses, keys")
     agents_md: Path = Field(Path("agents.md"), description="where harness notes propose their rules")
     libvirt_uri: str = Field("", description="default: qemu:///system as root, qemu:///session otherwise")
-    accel: Literal["auto", "kvm", "tcg"] = "auto"
-    listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$")
+    accel: Literal["auto", "kvm", "tcg"] = Field(
+        "auto", description="kvm insists on KVM; auto probes it with a short boot"
+    )
+    listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$", description="HOST:PORT of the web server")
     public_url: str = Field("", description="where people reach the dashboard; default: http://LISTEN")
-    workers: int = Field(2, ge=1, le=64)
-    alertmanager_token: SecretStr | None = None
-    prometheus_url: str = ""
-    slack_bot_token: SecretStr | None = None
-    slack_signing_secret: SecretStr | None = None
-    slack_api_url: str = "https://slack.com/api/"
+    workers: int = Field(2, ge=1, le=64, description="how many runs are driven at once")
+    alertmanager_token: SecretStr | None = Field(
+        None, description="what Alertmanager sends; two, while one is replaced"
+    )
+    prometheus_url: str = Field("", description="the Prometheus that gates ask; without it they are errors")
+    slack_bot_token: SecretStr | None = Field(None, description="the bot token of the Slack app (xoxb-...)")
+    slack_signing_secret: SecretStr | None = Field(None, description="proves that a request comes from Slack")
+    slack_api_url: str = Field("https://slack.com/api/", description="Slack's API; changed for tests and the demo only")
     slack_feed_channel: str = Field("signalbox", description="channel that hears of every incident")
     slack_invite: Words = Field((), description="user ids invited to every incident channel; default: approvers")
     approvers: Words = Field((), description="user ids who may approve and decide")
     vault_addr: str = Field("", description="an existing Vault or OpenBao; empty: embedded OpenBao")
     vault_ca: Path | None = Field(None, description="trusted certificates for it; default: the system's")
-    vault_namespace: str | None = None
-    vault_role_id: str = "op-bot"
-    vault_secret_id: SecretStr | None = None
+    vault_namespace: str | None = Field(None, description="namespace in it, where it has any")
+    vault_role_id: str = Field("op-bot", description="AppRole that Signalbox logs in with")
+    vault_secret_id: SecretStr | None = Field(None, description="the AppRole's secret id")
 
     @property
     def database(self) -> str:
@@ -100,8 +105,16 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        lines = [_complaint("_".join(map(str, e["loc"])), e["type"], e["msg"]) for e in error.errors()]
         raise BadInput("configuration: " + "; ".join(lines), "see `signalbox settings` for every name") from None
+
+
+def _complaint(name: str, kind: str, message: str) -> str:
+    """What is wrong with one variable; never its value, which may be a secret under a wrong name."""
+    if kind == "extra_forbidden":
+        near = [f"{PREFIX}{known.upper()}" for known in difflib.get_close_matches(name, Settings.model_fields)]
+        message = "no such setting" + (f" (did you mean {' or '.join(near)}?)" if near else "")
+    return f"{PREFIX}{name.upper()}: {message}"
 
 
 class _SiteFile(BaseModel):

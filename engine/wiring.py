@@ -73,6 +73,7 @@ class Installation:
 def make_home(settings: Settings) -> Path:
     """The state's folder, ours alone."""
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.home.chmod(0o700)  # it was there before us, open to others
     return settings.home
 
 
@@ -173,6 +174,7 @@ def installation(settings: Settings) -> Iterator[Installation]:
     with contextlib.ExitStack() as stack:
         database = Database(settings.database)
         stack.callback(database.close)
+        stack.enter_context(database.alone())
         migrate.upgrade(database)
         clock = SystemClock()
         stack.callback(clock.stopping.set)

@@ -159,7 +159,7 @@ class Channels:
         try:
             return await self._workspace.create_channel(name)
         except SlackApiError as error:
-            if read(error).code != "name_taken":
+            if read(error).code != "name_taken" and read(error).kind is not Kind.REFUSED:
                 raise
         found = await self._workspace.channel_named(name)
         if found is None:

@@ -20,7 +20,6 @@ from bot.slack.troubles import Kind, read
 from bot.slack.workspace import Workspace
 from bot.views import messages, story
 from bot.views.escape import is_user
-from bot.views.limits import TooMuch
 from bot.views.render import Message
 from engine.domain.incident import IncidentView, MessageRef, OutboxItem, Topic
 from engine.service import Service
@@ -150,14 +149,20 @@ class Delivery:
         """The message; one bare line when our own check refuses it, because people must be reached."""
         try:
             return draw()
-        except TooMuch as error:
-            log.error("message_over_a_limit", incident=incident.number, what=what, problem=str(error))
+        except Exception as error:  # the rim: whatever our own drawing trips over, people must be reached
+            log.exception("message_not_drawn", incident=incident.number, what=what, problem=str(error))
             return messages.bare(incident, what, self._base)
 
     async def _show_at_home(self, item: OutboxItem, incident: IncidentView, key: str, message: Message) -> Refs:
         """In the incident's channel; an incident without one lives in its thread of the feed."""
         if self._has_a_home(incident) or await self._channels.of(incident):
-            channel = await self._channels.ensure(incident)
+            try:
+                channel = await self._channels.ensure(incident)
+            except SlackApiError as error:
+                if read(error).kind is not Kind.REFUSED:
+                    raise
+                log.error("no_channel_so_told_in_the_feed", code=read(error).code, topic=item.topic)
+                channel = await self._channels.feed()
             return await self._show(item, key, channel, message)
         line = await ask(self._service.ref, feed_key(incident.id))
         return await self._show(item, key, await self._channels.feed(), message, thread_ts=line.ts if line else "")
@@ -228,7 +233,7 @@ class Delivery:
                 return await self._post(item, channel, message.plainly(), key, thread_ts)
             if trouble.kind is Kind.LOST and thread_ts:
                 return await self._post(item, channel, message, key, "")
-            if trouble.kind is not Kind.GONE:
+            if trouble.kind not in {Kind.GONE, Kind.REFUSED}:
                 raise
             return await self._post_elsewhere(item, channel, message, key, trouble.code)
 

@@ -31,10 +31,14 @@ def _row(run: models.Run, plan: Plan, now: datetime, expires_s: int, preview: st
     )
 
 
-def request(session: Session, run: models.Run, plan: Plan, preview: str, now: datetime) -> models.Run:
+def request(
+    session: Session, run: models.Run, plan: Plan, preview: str, now: datetime, *, until: datetime | None = None
+) -> models.Run:
     """Ask for a yes to this order, and wait for it."""
     expires_s = plan.step.approval.expires_s if plan.step.approval else 0
     row = _row(run, plan, now, expires_s, preview)
+    if until is not None:
+        row.expires_at = min(row.expires_at, until)  # a later yes would be to evidence that must be measured again
     runs.add_approval(session, row)
     waiting = machine.move(
         session,

@@ -114,7 +114,7 @@ def next_work(
 
 def _receive(step: _Step) -> bool:
     """Take every target that the runbook writes or measures; another run that holds one of them goes first."""
-    holder = runs.take_locks(step.session, step.run.id, tuple(step.snapshot.runbook.targets), step.now)
+    holder = runs.take_locks(step.session, step.run.id, _hosts(step.snapshot), step.now)
     if holder is not None:
         other = runs.get(step.session, holder)
         text = f"incident {other.incident_number}, which holds a target that this run needs"
@@ -123,6 +123,11 @@ def _receive(step: _Step) -> bool:
         return False
     step.pass_leg("The alert is in, its inputs are within bounds, the targets are held.")
     return True
+
+
+def _hosts(snapshot: Snapshot) -> tuple[str, ...]:
+    """A lock is on the host: runbooks call one host by different names."""
+    return tuple(sorted({target.host for target in snapshot.runbook.targets.values()}))
 
 
 def _start_gate(step: _Step, leg: Leg) -> GateWork:
@@ -222,7 +227,8 @@ def _gate_before_is_good(step: _Step, plan: Plan) -> bool:
             RunEvent.START_REFUSED, f"The gate {gate.id} before {plan.leg.id} did not hold.", "Retry measures it."
         )
         return False
-    if step.now - verdict.ended_at > timedelta(seconds=gate.fresh_for_s):
+    undoes = plan.leg.role is Role.ROLLBACK  # of a rehearsal: going back to its gate would rehearse a second time
+    if not undoes and step.now - verdict.ended_at > timedelta(seconds=gate.fresh_for_s):
         step.run = machine.move(
             step.session,
             step.run,
@@ -281,7 +287,12 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
             step.halt(RunEvent.START_REFUSED, "A rollback runs only on a person's decision.", "Decide: roll back.")
             return False
         step.run = approvals.request(
-            step.session, step.run, plan, step.world.preview(artefact) if artefact else "", step.now
+            step.session,
+            step.run,
+            plan,
+            step.world.preview(artefact) if artefact else "",
+            step.now,
+            until=_fresh_until(step, plan),
         )
         return False
     mismatch = approvals.mismatch(approval, step.run, plan, step.world)
@@ -291,6 +302,12 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
         return False
     runs.end_approval(step.session, approval, ApprovalState.CONSUMED, source=ApprovalState.APPROVED)
     return True
+
+
+def _fresh_until(step: _Step, plan: Plan) -> datetime | None:
+    gate = step.journey.gate_before(plan.leg.id)
+    verdict = runs.last_verdict(step.session, step.run.id, gate.id) if gate else None
+    return verdict.ended_at + timedelta(seconds=gate.fresh_for_s) if gate and verdict else None
 
 
 def _end(step: _Step, leg: Leg) -> None:

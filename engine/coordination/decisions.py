@@ -42,8 +42,9 @@ def approve(
     now: datetime,
 ) -> str:
     """Say yes. Returns why it is void instead, when the order is not the one that was shown; empty when it counts."""
-    if person.id == run.chosen_by:
-        raise NotAllowed("you chose this runbook, so somebody else approves its change", "ask another approver")
+    incident = incidents.get(session, run.incident_number)
+    if person.id == run.chosen_by or (incident is not None and person.id == incident.opened_by):
+        raise NotAllowed("you declared this or chose its runbook: somebody else approves", "ask another approver")
     if approval.expires_at <= now:
         raise Conflict("this approval expired", "press Retry on the escalation: it asks anew")
     try:
@@ -181,7 +182,9 @@ def retry_leg(session: Session, run: models.Run, journey: Journey) -> Leg:
     if here.kind is LegKind.GATE and here.of is not None:
         tried = journey.leg(here.of)
         verdict = runs.last_verdict(session, run.id, here.id)
-        unmeasured = verdict is not None and verdict.verdict in {Verdict.INCONCLUSIVE, Verdict.ERROR}
+        ends = [row.ended_at for row in runs.attempts(session, run.id) if row.leg == here.of and row.ended_at]
+        judged = verdict is not None and (not ends or verdict.begun_at >= ends[-1])
+        unmeasured = not judged or verdict is None or verdict.verdict is not Verdict.FAILED
         if orders.changes(tried) and unmeasured:
             return here
     if orders.changes(tried):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from engine.coordination import machine
+from engine.coordination import approvals, machine
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Role
 from engine.domain.runbook import Runbook
@@ -27,6 +27,9 @@ def halt(
     actor: str = machine.MACHINE,
 ) -> models.Run:
     """Take a move that ends in `halted`, and ask a person."""
+    approval = runs.live_approval(session, run.id)
+    if approval is not None:  # a yes does not outlive the halt; one left behind would block the next
+        approvals.void(session, approval, "the run halted before it was used", now, number=run.incident_number)
     halted = machine.move(session, run, event, now, actor=actor, text=why, waits_for="a person's decision")
     row = models.Escalation(
         id=new_id(),

@@ -13,7 +13,7 @@ from engine.domain.errors import BadInput
 from engine.domain.incident import Topic
 from engine.domain.ports import RunbookShelf, Trigger
 from engine.domain.states import IncidentState
-from engine.store import inbox, incidents, models, outbox
+from engine.store import inbox, incidents, models, outbox, runs
 from engine.store.session import Session
 
 
@@ -50,15 +50,16 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
         if known is not None and incidents.resolve_alert(known, alert, now):
             _resolved(session, known, now)
         return  # one that we never heard of firing has nothing to end
-    if known is not None and known.status is AlertStatus.FIRING:
-        return
-    if known is not None and _fires_again(session, known, now):
+    if known is not None and _is_ours_already(session, known, now):
         return
     key = f"{alert.source}:{alert.group_key}"
     incident = incidents.open_by_key(session, key)
     if incident is not None:
         _add(session, incident.number, known, alert, now)
         _event(session, incident.number, now, "alert_joined", f"{alert.title} joined.", tell=True)
+        if not runs.of_incident(session, incident.number) and incident.opened_by == alert.source:
+            _start(session, incident, alert, shelf, now)
+        machine.refresh(session, incident.number, now)
         return
     incident = incidents.open_incident(
         session,
@@ -74,11 +75,13 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
     _start(session, incident, alert, shelf, now)
 
 
-def _fires_again(session: Session, known: models.Alert, now: datetime) -> bool:
-    """An episode that had lapsed is back in an open incident; False when its incident is closed."""
+def _is_ours_already(session: Session, known: models.Alert, now: datetime) -> bool:
+    """An episode of an open incident, which may have lapsed and be back; False when its incident is closed."""
     incident = incidents.get(session, known.incident_number)
     if incident is None or incident.state is IncidentState.CLOSED:
         return False
+    if known.status is AlertStatus.FIRING:
+        return True
     incidents.refire_alert(known, incident.number, now)
     _event(session, incident.number, now, "alert_fired_again", f"{known.title} fires again.", tell=True)
     machine.refresh(session, incident.number, now)

@@ -38,7 +38,7 @@ def move(
 
     Raises IllegalMove, and Conflict when the run moved on meanwhile.
     """
-    legal = states.move(run.state, event)
+    legal, was_at = states.move(run.state, event), run.leg  # `run` itself is the moved one after the update
     final = legal.target in states.FINAL
     if final:
         values["ended_at"] = now
@@ -51,23 +51,25 @@ def move(
         kind=event.value,
         actor=actor,
         text=text,
-        detail={**(detail or {}), "leg": run.leg, "to": changed.leg},
+        detail={**(detail or {}), "leg": was_at, "to": changed.leg},
         move=legal,
     )
     refresh(session, run.incident_number, now)
     if final:
-        _ended(session, changed, now)
+        key = f"run:{run.id}:ended"
+        outbox.tell(session, Topic.RUN_ENDED, run.incident_number, run.id, key, outbox.ASKS_A_PERSON, now)
+        if legal.source not in states.LOST_WITH_ITS_WORKER:  # else its VM may still live: whoever sees it dead lets go
+            let_go(session, changed)
     elif legal.target is RunState.QUEUED:
         wake(session, run.id)
     return changed
 
 
-def _ended(session: Session, run: models.Run, now: datetime) -> None:
-    """A run that ended gives its targets back; whoever waited for them is woken."""
-    runs.release_locks(session, run.id)
-    outbox.tell(session, Topic.RUN_ENDED, run.incident_number, run.id, f"run:{run.id}:ended", outbox.ASKS_A_PERSON, now)
-    for run_id in runs.ids_in(session, [RunState.QUEUED]):
-        wake(session, run_id)
+def let_go(session: Session, run: models.Run) -> None:
+    """A run that ended, and whose VMs are dead, gives its targets back; whoever waited for them is woken."""
+    if run.state in states.FINAL and runs.release_locks(session, run.id):
+        for run_id in runs.ids_in(session, [RunState.QUEUED]):
+            wake(session, run_id)
 
 
 def end_attempt(session: Session, attempt_id: str, state: AttemptState, now: datetime, reason: str) -> bool:

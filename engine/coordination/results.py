@@ -93,10 +93,24 @@ def _late(session: Session, run: models.Run, attempt: models.Attempt, now: datet
     )
 
 
-def worker_died(session: Session, run: models.Run, snapshot: Snapshot, journey: Journey, now: datetime) -> None:
+def worker_died(
+    session: Session, run: models.Run, snapshot: Snapshot, journey: Journey, now: datetime, defect: str = ""
+) -> None:
     """The worker that drove this run is gone. Never a silent second run of what must not run twice."""
     if run.state is RunState.JUDGING:
         _measuring_lost(session, run, snapshot, journey, now)
+        return
+    if run.state is RunState.QUEUED and defect:
+        halt(
+            session,
+            run,
+            RunEvent.START_REFUSED,
+            now,
+            journey=journey,
+            runbook=snapshot.runbook,
+            why=f"Signalbox met a defect before {run.leg}: {defect}",
+            remedy="The log has it. Retry once it is mended.",
+        )
         return
     attempt = runs.started_attempt(session, run.id)
     if run.state is not RunState.RUNNING or attempt is None:

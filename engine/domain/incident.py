@@ -95,13 +95,14 @@ class ApprovalView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationView:
-    """One halt that a person must decide. `options` are the decisions that are possible here."""
+    """One halt that a person must decide. `options` are the decisions that are possible here, `may_decide` by whom."""
 
     id: str
     leg: str
     why: str
     remedy: str
     mention: str
+    may_decide: tuple[str, ...]
     options: tuple[Decision, ...]
     token: str
     raised_at: datetime

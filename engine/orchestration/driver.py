@@ -87,9 +87,11 @@ class Driver:
     def _drive_safely(self, run_id: str) -> None:
         try:
             self.drive(run_id)
-        except Exception:  # the rim of a thread: a run that cannot be driven must not take the others along
+        except (Unavailable, Conflict) as error:  # the sweep comes back to it
+            log.warning("run could not be driven; trying again", run=run_id, why=str(error))
+        except Exception as error:  # the rim of a thread: a run that cannot be driven must not take the others along
             log.exception("run could not be driven", run=run_id)
-            self._adopt(run_id)  # nobody drives it any more: what it was doing is lost or unknown
+            self._adopt(run_id, defect=f"{type(error).__name__}: {error}")
         with self._lock:
             self._driven.discard(run_id)
             again = run_id in self._again
@@ -101,6 +103,7 @@ class Driver:
         """Drive a run until it waits, halts or ends; one whose stored runbook does not load says so and stays."""
         try:
             self._drive(run_id)
+            self._let_go(run_id)
         except BadInput as error:
             with self.database.transaction() as session:
                 run = runs.get(session, run_id)
@@ -108,6 +111,11 @@ class Driver:
                 if runs.say_waits_for(session, run, text):
                     machine.refresh(session, run.incident_number, self.adapters.clock.now())
                     log.error("a run cannot go on", run=run_id, why=str(error))  # expected, no trace
+
+    def _let_go(self, run_id: str) -> None:
+        """No VM of this run lives now: if it ended (abandoned in the middle, say), its targets are free."""
+        with self.database.transaction() as session:
+            machine.let_go(session, runs.get(session, run_id))
 
     def _drive(self, run_id: str) -> None:
         done: Ended | GateResult | None = None
@@ -143,7 +151,11 @@ class Driver:
             run = runs.get(session, run_id)
         snapshot, journey = self.adapters.snapshot(run)
         waits_for = self._what_is_down()
-        world = self.adapters.world(run, snapshot)  # last, for what it hashed must still be so when the leg starts
+        world = None
+        try:
+            world = self.adapters.world(run, snapshot)  # last: what it hashed must still be so when the leg starts
+        except BadInput as error:  # a sites file that does not read must not cost us what the attempt came to
+            waits_for = f"a person: {error}"
         now = self.adapters.clock.now()
         following = None
         with self.database.transaction() as session:
@@ -154,7 +166,7 @@ class Driver:
                 judging.record(session, run, work.leg, done, snapshot, journey, now)
             run = runs.get(session, run_id)
             if run.state is RunState.QUEUED and not self._stop.is_set():
-                if waits_for:
+                if world is None or (waits_for and now <= run.deadline_at):
                     if runs.say_waits_for(session, run, waits_for):
                         machine.refresh(session, run.incident_number, now)
                 else:
@@ -203,13 +215,37 @@ class Driver:
         if not self._recovered:
             self._recovered = self.recover()
             if not self._recovered:
+                self._say_why_nothing_moves()
                 return
         self._bury()
         self._expire()
         with self.database.reading() as session:
             queued = runs.ids_in(session, [RunState.QUEUED])
+            orphans = runs.ids_in(session, sorted(LOST_WITH_ITS_WORKER))
         for run_id in queued:
             self.wake(run_id)
+        for run_id in orphans:
+            self._adopt_unless_driven(run_id)
+
+    def _adopt_unless_driven(self, run_id: str) -> None:
+        """Whoever drove it gave up (database away, answer of a commit lost): nobody may wait for it in vain."""
+        with self._lock:
+            if run_id in self._driven:
+                return
+            self._driven.add(run_id)
+        try:
+            self._adopt(run_id)
+        finally:
+            with self._lock:
+                self._driven.discard(run_id)
+                self._again.discard(run_id)
+
+    def _say_why_nothing_moves(self) -> None:
+        with self.database.transaction() as session:
+            for run_id in runs.ids_in(session, [RunState.QUEUED, *sorted(LOST_WITH_ITS_WORKER)]):
+                run = runs.get(session, run_id)
+                if runs.say_waits_for(session, run, f"recovery after a restart: {self.unwell['recovery']}"):
+                    machine.refresh(session, run.incident_number, self.adapters.clock.now())
 
     def drain(self) -> None:
         """Work off the inbox, one body a transaction. A body that breaks us is set aside with its reason."""
@@ -266,15 +302,22 @@ class Driver:
             log.info("destroyed leftover VMs", tasks=swept)
         with self.database.reading() as session:
             orphans = runs.ids_in(session, sorted(LOST_WITH_ITS_WORKER))
+            holders = runs.holders(session)
         for run_id in orphans:
             self._adopt(run_id)
+        for run_id in holders:
+            self._let_go(run_id)
         return True
 
-    def _adopt(self, run_id: str) -> None:
+    def _adopt(self, run_id: str, defect: str = "") -> None:
         try:
+            with self.database.reading() as session:
+                attempt = runs.started_attempt(session, run_id)
+            if attempt is not None:
+                self.adapters.hypervisor.destroy(attempt.id)  # proof of death first
             with self.database.transaction() as session:
                 run = runs.get(session, run_id)
                 snapshot, journey = self.adapters.snapshot(run)
-                results.worker_died(session, run, snapshot, journey, self.adapters.clock.now())
+                results.worker_died(session, run, snapshot, journey, self.adapters.clock.now(), defect)
         except SignalboxError as error:
             log.error("a run could not be recovered", run=run_id, why=str(error))  # expected, no trace

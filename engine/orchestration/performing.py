@@ -14,9 +14,10 @@ from engine.coordination import judging, orders
 from engine.coordination.boundary import AttemptWork, GateWork
 from engine.coordination.results import Ended
 from engine.domain.errors import SignalboxError
-from engine.domain.gate import GateResult
+from engine.domain.gate import GateResult, Sample
 from engine.domain.ports import Conclusion, Ending, OpenGrant, Order, Probe, ProbeAnswer, Redactor, TaskResult
 from engine.domain.runbook import Snapshot
+from engine.domain.states import Verdict
 from engine.orchestration.adapters import Adapters
 from engine.store.ids import new_id
 
@@ -143,10 +144,15 @@ class Performer:
 
     def gate(self, work: GateWork) -> GateResult:
         """Measure a gate. Each command runs in a VM of its own, with the verifier's credentials."""
+        try:
+            kinds = self.adapters.gate_kinds(self.adapters.directory())
+        except SignalboxError as error:
+            why = str(error)
+            kinds = {check.type: lambda *_: Sample(verdict=Verdict.ERROR, why=why) for check in work.leg.checks}
         return judging.judge(
             work.leg,
             work.facts,
-            self.adapters.gate_kinds(self.adapters.directory()),
+            kinds,
             self._probe(work),
             self.adapters.clock,
             lambda: self.running.is_stopped(work.run_id),

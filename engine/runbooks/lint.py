@@ -37,6 +37,7 @@ RULES: Mapping[str, Rule] = {
     "L021": changes.queries_name_their_target,
     "L022": order.scripts_exist,
     "L023": order.targets_are_different_hosts,
+    "L024": changes.gates_outlast_the_question,
 }
 
 

@@ -25,7 +25,7 @@ def tell(session: Session, topic: Topic, number: int, subject: str, key: str, pr
         same = sa.select(table.id).where(
             table.topic == topic, table.incident_number == number, table.state == "pending"
         )
-    if session.scalar(same.limit(1)) is not None:
+    if session.scalar(same.limit(1).with_for_update()) is not None:
         return
     lane = f"incident:{number}" if topic not in COALESCED else f"{topic.value}:{number}"
     session.add(
@@ -53,6 +53,7 @@ def due(session: Session, now: datetime, limit: int) -> tuple[OutboxItem, ...]:
         .where(table.id.in_(heads), table.state == "pending", table.not_before <= now)
         .order_by(table.priority, table.id)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     items = []
     for row in session.scalars(query):
@@ -104,7 +105,7 @@ def recover(session: Session) -> None:
 def counts(session: Session) -> dict[str, int]:
     """Rows by state."""
     query = sa.select(models.Outbox.state, sa.func.count()).group_by(models.Outbox.state)
-    return dict(session.execute(query).tuples())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def ref(session: Session, key: str) -> MessageRef | None:

@@ -284,6 +284,15 @@ def take_locks(session: Session, run_id: str, targets: Collection[str], now: dat
     return None
 
 
-def release_locks(session: Session, run_id: str) -> None:
-    """Give all targets of a run back."""
-    session.execute(sa.delete(models.TargetLock).where(models.TargetLock.run_id == run_id))
+def release_locks(session: Session, run_id: str) -> bool:
+    """Give all targets of a run back; False when it held none."""
+    held = tuple(session.scalars(sa.select(models.TargetLock).where(models.TargetLock.run_id == run_id)))
+    for lock in held:
+        session.delete(lock)
+    session.flush()
+    return bool(held)
+
+
+def holders(session: Session) -> tuple[str, ...]:
+    """Ids of the runs that hold a target."""
+    return tuple(session.scalars(sa.select(models.TargetLock.run_id).distinct()))

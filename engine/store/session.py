@@ -18,6 +18,8 @@ from engine.domain.errors import BadInput, Conflict, Unavailable
 __all__ = ["Database", "Session", "open_engine"]
 
 BUSY_TIMEOUT_MS = 30_000
+DRIVING = 7_310_226
+""" The advisory lock of whoever drives runs; any number that nobody else uses on this database. """
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -99,6 +101,21 @@ class Database:
             raise away(error) from error
         except DBAPIError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the one process that drives runs on this database; raises Conflict when another does.
+
+        SQLite needs nothing here: its installation is held by a file lock. On Postgres a session's advisory lock ends
+        with its connection. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+        """
+        if self.dialect == "sqlite":
+            yield
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(DRIVING))):
+                raise Conflict("another Signalbox drives the runs of this database", "stop it first")
+            yield
 
     def close(self) -> None:
         """Give all connections back."""

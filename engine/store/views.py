@@ -17,6 +17,7 @@ from engine.domain.incident import (
     NoteView,
     OrderView,
     Person,
+    RunView,
     VerdictView,
 )
 from engine.domain.journey import Journey, Leg, LegKind
@@ -101,7 +102,7 @@ def approval(row: models.Approval, may_approve: tuple[str, ...]) -> ApprovalView
     )
 
 
-def escalation(row: models.Escalation) -> EscalationView:
+def escalation(row: models.Escalation, may_decide: tuple[str, ...]) -> EscalationView:
     """One halt that a person must decide."""
     return EscalationView(
         id=row.id,
@@ -109,6 +110,7 @@ def escalation(row: models.Escalation) -> EscalationView:
         why=row.why,
         remedy=row.remedy,
         mention=row.mention,
+        may_decide=may_decide,
         options=tuple(Decision(option) for option in row.options),
         token=row.token,
         raised_at=row.raised_at,
@@ -216,6 +218,26 @@ def _unreached(run: models.Run) -> str:
     return "skipped" if run.state in FINAL else "todo"
 
 
+def run(session: Session, row: models.Run, journey: Journey | None, approvers: tuple[str, ...]) -> RunView:
+    """One run with everything that happened in it; without a journey its legs are not told."""
+    return RunView(
+        id=row.id,
+        runbook=row.runbook,
+        runbook_digest=row.runbook_digest,
+        state=row.state,
+        leg=row.leg,
+        waits_for=row.waits_for,
+        started_at=row.opened_at,
+        ended_at=row.ended_at,
+        inputs=row.inputs,
+        legs=legs(session, row, journey) if journey else (),
+        attempts=tuple(attempt(tried) for tried in runs.attempts(session, row.id)),
+        verdicts=tuple(verdict(found) for found in runs.verdicts(session, row.id)),
+        approvals=tuple(approval(asked, approvers) for asked in runs.approvals(session, row.id)),
+        escalations=tuple(escalation(raised, approvers) for raised in runs.escalations(session, row.id)),
+    )
+
+
 def summaries(session: Session, *, only_open: bool, limit: int) -> tuple[IncidentSummary, ...]:
     """One line an incident, newest first."""
     query = sa.select(models.Incident).order_by(models.Incident.number.desc()).limit(limit)
@@ -249,7 +271,7 @@ def alerts(session: Session, number: int) -> tuple[AlertView, ...]:
 def run_counts(session: Session) -> dict[str, int]:
     """Runs by state, for metrics."""
     query = sa.select(models.Run.state, sa.func.count()).group_by(models.Run.state)
-    return {state.value: count for state, count in session.execute(query).tuples()}
+    return {row[0].value: row[1] for row in session.execute(query)}
 
 
 def open_incidents(session: Session) -> int:

@@ -156,6 +156,7 @@ def escalation(decided: Decision | None = None, **changes: Any) -> EscalationVie
         why="the gate failed: checkout answers 500 on 3 of 3 samples",
         remedy="Look at the check `answers` first. The rollback was rehearsed on staging 4 minutes ago.",
         mention="<!subteam^S0ONCALL>",
+        may_decide=("U0ALICE1", "U0BOB22"),
         options=(Decision.RETRY, Decision.ROLL_BACK, Decision.TAKE_OVER, Decision.ABANDON),
         token="tok-decide",
         raised_at=at(180),

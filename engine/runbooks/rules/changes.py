@@ -1,4 +1,4 @@
-"""Rules on changes, the heart of the promise: L001, L002, L003, L004, L019, L020, L021."""
+"""Rules on changes, the heart of the promise: L001, L002, L003, L004, L019, L020, L021, L024."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def gate_before_every_change(book: Book) -> Iterator[Finding]:
                 ("steps", at), f"{change.id} changes {change.target} and no gate stands before it", "add a gate"
             )
         previous = at
+
+
+def gates_outlast_the_question(book: Book) -> Iterator[Finding]:
+    """L024. The verdict of the gate before an approved change is good for as long as its approval may take: a yes to
+    evidence that is measured again meanwhile is void, and the person was asked for nothing."""
+    for at, change in book.changes():
+        gate = book.gate_before(at)
+        if change.approval is None or gate is None or gate[1].fresh_for_s >= change.approval.expires_s:
+            continue
+        minutes = -(-change.approval.expires_s // 60)
+        yield Finding(
+            ("steps", gate[0]),
+            f"{gate[1].id} is good for {gate[1].fresh_for_s} s, the approval of {change.id} may take longer",
+            f"write `fresh_for: {minutes}m` (or more), or a shorter `approve.expires`",
+        )
 
 
 def tested_before_protected(book: Book) -> Iterator[Finding]:

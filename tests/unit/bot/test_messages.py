@@ -259,6 +259,12 @@ def test_a_note_without_drift_says_so() -> None:
     assert "Every step was followed" in str(messages.note_written(told.completed(), note, BASE).blocks)
 
 
+def test_a_note_says_the_command_that_prints_its_patch() -> None:
+    note: NoteView = dataclasses.replace(told.NOTE, id="7")
+
+    assert "`signalbox harness show 7`" in str(messages.note_written(told.completed(), note, BASE).blocks)
+
+
 def test_a_changed_alert_says_when_and_from_whom() -> None:
     event: EventView = told.events()[0]
 

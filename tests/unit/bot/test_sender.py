@@ -155,7 +155,7 @@ async def test_after_the_last_try_the_row_is_given_up_and_stays_to_be_seen(town:
 
 
 async def test_an_error_that_never_changes_is_not_tried_again(town: Town) -> None:
-    town.slack.fail("chat.postMessage", Fault("restricted_action"))
+    town.slack.fail("chat.postMessage", *[Fault("restricted_action")] * 2)
 
     assert await town.send(APPROVAL) == Outcome("dead", "restricted_action")
 

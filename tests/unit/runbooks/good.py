@@ -72,6 +72,7 @@ steps:
         - {id: answers, type: http, target: staging, path: /healthz, expect: status == 200}
   - id: tested
     kind: gate
+    fresh_for: 30m
     of: staging
     checks:
       - {id: answers, type: http, target: staging, path: /healthz, expect: status == 200}

@@ -96,6 +96,8 @@ BROKEN: list[tuple[str, str, Bend, str]] = [
         lambda r: r["targets"]["staging"].update(host="production.demo"),
         "production is the same host as staging",
     ),
+    ("L024", "a verdict that dies before the answer", assign("tested", fresh_for="29m"), "the approval of production"),
+    ("L024", "the default", drop("tested", "fresh_for"), "tested is good for 600 s"),
     # changes
     ("L001", "no gate after a change", remove("healthy"), "production changes production and no gate judges it"),
     ("L001", "gate of another step", assign("healthy", of="staging"), "no gate judges it"),
@@ -356,6 +358,7 @@ ALLOWED: list[tuple[str, str, Bend]] = [
     ("L021", "the host's name", query('errors{instance="{{ target.host }}:80"}')),
     ("L022", "an unused file", lambda r: r),
     ("L023", "two hosts", lambda r: r),
+    ("L024", "a longer one", assign("tested", fresh_for="2h")),
 ]
 
 
