@@ -1,4 +1,4 @@
-"""README is true: its runnable blocks run, its runbook parses and lints.
+"""README is true: its runnable blocks run, its runbook parses and lints, the files that it links to are there.
 
 A fence that begins with ```sh runnable is run by bash in an empty folder, with .venv/bin first on the PATH; one that
 begins with ```yaml runbook is held to the rules of every runbook, with empty files for the scripts that it names.
@@ -25,6 +25,7 @@ README = REPOSITORY / "README.md"
 TIMEOUT_S = 110
 MAX_GATE_LINES = 10
 _OPENING = re.compile(r"(`{3,}|~{3,})\s*(.*?)\s*")
+_LINK = re.compile(r"\]\(([^()\s]+)\)")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,26 @@ def test_a_runnable_block_runs(block: Block, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, f"README.md line {block.line}: {done.stdout.decode(errors='replace')[-2000:]}"
+
+
+def links(text: str) -> list[str]:
+    """The files that a Markdown text links to or shows, outside its fences; not addresses, not its own headings."""
+    for block in blocks(text):
+        text = text.replace(block.text, "")
+    return [target for target in _LINK.findall(text) if not re.match(r"[a-z]+:|#", target)]
+
+
+def test_every_file_that_readme_links_to_is_there() -> None:
+    named = links(README.read_text())
+
+    assert named
+    assert [target for target in named if not (REPOSITORY / target.partition("#")[0]).exists()] == []
+
+
+def test_links_are_found_as_markdown_has_them() -> None:
+    text = "[a](b.md) ![c](d/e.png) [web](https://x.example) [f](g.md#h) [i](#j)\n```\n[k](l)\n```\n"
+
+    assert links(text) == ["b.md", "d/e.png", "g.md#h"]
 
 
 def scripts(text: str) -> set[str]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from engine.domain.alert import Severity
+from engine.domain.harness import NoteDraft
+from engine.domain.incident import Person
+from engine.store import incidents
+from engine.store.session import Database
 from tests.integration.cli.conftest import RUNBOOKS, Signalbox
 
 pytestmark = pytest.mark.timeout(180)
@@ -34,7 +40,7 @@ GROUPS = {
     ("image",): ("build",),
     ("secrets",): ("plan", "put"),
     ("incident",): ("list",),
-    ("harness",): ("show",),
+    ("harness",): ("list", "show"),
 }
 ALERT = b'{"version": "4", "status": "firing", "alerts": []}'
 
@@ -74,6 +80,18 @@ def test_migrate_is_repeatable(signalbox: Signalbox) -> None:
     assert (signalbox.folder / "home" / "signalbox.db").exists()
 
 
+@pytest.mark.parametrize("argv", [("migrate",), ("incident", "list"), ("doctor",)], ids=" ".join)
+def test_the_home_is_ours_alone_even_when_it_was_there_before(signalbox: Signalbox, argv: tuple[str, ...]) -> None:
+    home = signalbox.folder / "home"
+    for there_before in (False, True):
+        if there_before:
+            home.chmod(0o755)
+
+        signalbox(*argv)
+
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
 def test_migrate_says_why_a_database_cannot_be_opened(signalbox: Signalbox) -> None:
     signalbox.set["DATABASE_URL"] = f"sqlite:///{signalbox.folder}"
 
@@ -102,7 +120,7 @@ def test_settings_show_every_name_and_hide_every_secret(signalbox: Signalbox) ->
     assert "hunter2" not in said.out + said.err
     assert "SIGNALBOX_SLACK_BOT_TOKEN=(set, hidden)" in said.out
     assert "SIGNALBOX_SLACK_SIGNING_SECRET=(set, hidden)" in said.out
-    assert "SIGNALBOX_VAULT_SECRET_ID=\n" in said.out
+    assert "SIGNALBOX_VAULT_SECRET_ID=   # " in said.out
     assert "SIGNALBOX_APPROVERS=U1 U2 " in said.out
     assert "us%40er:(hidden)@db.example:5432/signalbox" in said.out
     assert f"SIGNALBOX_HOME={signalbox.folder / 'home'} " in said.out
@@ -129,6 +147,7 @@ def test_an_unknown_name_is_an_error_that_names_it(signalbox: Signalbox) -> None
         assert said.code == 1
         assert "SIGNALBOX_APROVERS" in clear(said.err)
         assert "signalbox settings" in said.err
+        assert ("SIGNALBOX_APPROVERS   # " in said.out) == (argv == ["settings"])
     assert not (signalbox.folder / "home").exists()
 
 
@@ -144,6 +163,7 @@ def test_worker_refuses_sqlite_and_says_why(signalbox: Signalbox) -> None:
 
 
 def test_alert_send_without_a_server_says_what_to_do(signalbox: Signalbox) -> None:
+    signalbox.set["ALERTMANAGER_TOKEN"] = "a-token"
     file = signalbox.folder / "alert.json"
     file.write_bytes(ALERT)
 
@@ -152,6 +172,19 @@ def test_alert_send_without_a_server_says_what_to_do(signalbox: Signalbox) -> No
     assert said.code == 1
     assert f"nobody answers at {signalbox.url}/alerts/alertmanager" in clear(said.err)
     assert "-> start it: signalbox up" in said.err
+
+
+@pytest.mark.parametrize("token", [None, "", " \n"])
+def test_alert_send_without_a_token_says_which_setting_is_missing(signalbox: Signalbox, token: str | None) -> None:
+    if token is not None:
+        signalbox.set["ALERTMANAGER_TOKEN"] = token
+    file = signalbox.folder / "alert.json"
+    file.write_bytes(ALERT)
+
+    said = signalbox("alert", "send", str(file))
+
+    assert said.code == 1
+    assert "-> set SIGNALBOX_ALERTMANAGER_TOKEN_FILE" in clear(said.err)
 
 
 @pytest.fixture
@@ -251,6 +284,7 @@ def test_runbook_lint_of_an_unknown_name_says_so(signalbox: Signalbox) -> None:
 
     assert said.code == 1
     assert "lunch" in clear(said.err)
+    assert "-> there is disk-full" in said.err
 
 
 # -- images, secrets, incidents, the harness
@@ -278,6 +312,17 @@ def test_secrets_without_a_running_openbao_say_what_to_start(signalbox: Signalbo
         assert said.code == 1
         assert "the embedded OpenBao does not run" in clear(said.err)
         assert "-> start it: signalbox up" in said.err
+
+
+@pytest.mark.parametrize("argv", [("plan",), ("put", "kv/data/a", "field=@key")], ids=lambda argv: argv[0])
+def test_an_administrators_token_is_not_taken_from_the_command_line(
+    signalbox: Signalbox, argv: tuple[str, ...]
+) -> None:
+    said = signalbox("secrets", *argv, "--token", "hunter2-hunter2")
+
+    assert said.code == 2
+    assert "No such option" in said.err
+    assert "hunter2" not in said.err
 
 
 def test_secrets_put_refuses_a_value_on_the_command_line_without_repeating_it(signalbox: Signalbox) -> None:
@@ -311,3 +356,22 @@ def test_before_the_first_start_there_is_no_incident_and_no_note(signalbox: Sign
             assert "signalbox migrate" in clear(listed.err)
         assert shown.code == 1
         assert "->" in clear(shown.err)
+
+
+def test_harness_notes_are_listed_and_shown(signalbox: Signalbox) -> None:
+    """What people wrote cannot move the cursor of whoever reads it."""
+    signalbox("migrate")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    database = Database(f"sqlite:///{signalbox.folder / 'home' / 'signalbox.db'}")
+    with database.transaction() as session:
+        row = incidents.open_incident(session, key="k", title="t", severity=Severity.WARNING, opened_by="a", now=now)
+        draft = NoteDraft(
+            id=3, by=Person(id="U1", name="ana"), at=now, steps={}, what="w", change="c", rule="Look\x1b[2J twice"
+        )
+        incidents.add_note(session, number=row.number, draft=draft, patch="the patch\n")
+        number = row.number
+    database.close()
+
+    assert signalbox("harness", "list").out == f"3  INC-{number}  Look [2J twice\n"
+    assert signalbox("harness", "show", "3").out == "the patch\n"
+    assert "-> signalbox harness list" in signalbox("harness", "show", "4").err

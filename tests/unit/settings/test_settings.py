@@ -102,6 +102,18 @@ def test_every_wrong_variable_is_named_at_once() -> None:
     assert "signalbox settings" in refused.value.remedy
 
 
+def test_an_unknown_name_is_answered_with_the_nearest_ones() -> None:
+    with pytest.raises(BadInput) as refused:
+        load({"SIGNALBOX_APROVERS": "U1", "SIGNALBOX_XYZZY": "1"})
+
+    assert "SIGNALBOX_APROVERS: no such setting (did you mean SIGNALBOX_APPROVERS?)" in str(refused.value)
+    assert str(refused.value).endswith("SIGNALBOX_XYZZY: no such setting")
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
 def test_a_refusal_never_repeats_the_value() -> None:
     """The wrong variable may hold the right secret."""
     with pytest.raises(BadInput) as refused:
