@@ -147,9 +147,9 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
             site = _SiteFile.model_validate(value)
             ports = {port: _address(text) for port, text in site.ports.items()}
             sites[name] = Site(name=name, ports=ports, ssh_host_key=site.ssh_host_key, http_url=site.http_url)
+        measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise BadInput(f"{path}: {error}", "see docs in README, section on sites") from None
-    measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)
+        raise BadInput(f"{path}: {error}", "see README, section Sites") from None
     return Directory(sites=sites, forbidden=(*forbidden, *measured))
 
 

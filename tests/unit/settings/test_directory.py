@@ -150,3 +150,12 @@ def test_other_ports_and_other_hosts_are_reached(tmp_path: Path) -> None:
 
 def test_a_local_libvirt_forbids_nothing_on_the_network(tmp_path: Path) -> None:
     assert dial(tmp_path, "127.0.0.1:5432", libvirt_uri="qemu:///system") == "127.0.0.1:5432"
+
+
+def test_an_http_url_that_is_none_is_bad_input_and_no_defect(tmp_path: Path) -> None:
+    """Seen in a review: a port out of range was a ValueError at each boundary of a run."""
+    path = tmp_path / "sites.yaml"
+    path.write_text("a.example: {http_url: 'http://x:99999'}")
+
+    with pytest.raises(BadInput, match=r"sites\.yaml"):
+        load_directory(path)
