@@ -144,6 +144,7 @@ class Stage:
             shutil.rmtree(path, ignore_errors=True)
         for name in ("workspace.json", "workspace.received", "signalbox.log", "workspace.log"):
             (self.folder / name).unlink(missing_ok=True)
+        self.home.mkdir(mode=0o700)
         shutil.copytree(self.shelf, self.runbooks)
         for name in SLACK_SECRETS:
             path = self.folder / name

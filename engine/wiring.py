@@ -71,10 +71,14 @@ class Installation:
 
 
 def make_home(settings: Settings) -> Path:
-    """The state's folder, ours alone."""
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.home.chmod(0o700)  # it was there before us, open to others
-    return settings.home
+    """The state's folder, ours alone. Raises BadInput for one that is open to others: it is not ours to close."""
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if home.stat().st_mode & 0o077:
+        raise BadInput(
+            f"{home.absolute()} is open to other users", f"chmod 700 {home}, or set SIGNALBOX_HOME elsewhere"
+        )
+    return home
 
 
 def owner(settings: Settings) -> str:

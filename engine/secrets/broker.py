@@ -146,7 +146,8 @@ class Broker:
             value = stored.get(name) if isinstance(stored, dict) else None
             if not isinstance(value, str):
                 raise Missing(
-                    f"{ref.path} has no text field {name!r}", f"signalbox secrets put {ref.path} {name}=..., then retry"
+                    f"{ref.path} has no text field {name!r}",
+                    f"signalbox secrets put {ref.path} {name}=@FILE, then retry",
                 )
             self._redactor.learn(ref.name if len(ref.fields) == 1 else f"{ref.name}.{name}", value)
             values[name] = value
@@ -199,7 +200,7 @@ class Broker:
     def _preflight(self, vault: Vault, policy: Policy, token: Token, lasts_s: int, uses: int) -> None:
         """The token is what was declared, no more and no less; raises Refused."""
         expect(token, policies={policy.name}, orphan=False, lasts_s=lasts_s, uses=uses)
-        plan = "let an administrator compare and apply: signalbox secrets plan, then signalbox secrets apply"
+        plan = "let an administrator compare and apply: signalbox secrets plan, then with --apply"
         try:
             applied = self._bot.call(vault, lambda own: vault.policy(own, policy.name))
         except Missing:

@@ -169,7 +169,7 @@ def test_a_stanza_that_nobody_applied_fails_closed(world: World) -> None:
     edited = dataclasses.replace(REF, fields=("value", "more"))
     with pytest.raises(Refused, match="was not applied") as refusal:
         world.open(edited)
-    assert "secrets apply" in refusal.value.remedy
+    assert "secrets plan, then with --apply" in refusal.value.remedy
     assert world.journal.kinds == ["minting", "minted run", "minted step", "revoked"]
 
 
