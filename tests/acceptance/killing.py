@@ -90,6 +90,7 @@ def _while_changing_production(seen: Killing, stage: Stage, asked: plays.Message
     attempt = _started(stage, "production")
     with _kill(seen.production, stage, "production", attempt):
         stage.say("killed while it changed production; Slack is down, too")
+        sampler.pause(URI, domain_name(attempt))  # it would end itself, since nobody is at the other end of its line
         stage.driver.fault("down", seconds=SLACK_AWAY_S)
         back = time.monotonic() + SLACK_AWAY_S
     telling.wait(lambda: telling.rows(stage, "escalation"), POLL_S, "the question")

@@ -104,6 +104,15 @@ def descriptions(uri: str) -> list[str]:
         connection.close()
 
 
+def pause(uri: str, name: str) -> None:
+    """Stop the clock of this VM."""
+    connection = libvirt.open(uri)
+    try:
+        connection.lookupByName(name).suspend()
+    finally:
+        connection.close()
+
+
 def _described(domain: libvirt.virDomain) -> str:
     try:
         return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))

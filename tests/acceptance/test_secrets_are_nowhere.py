@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import places, sampler
+from tests.acceptance import places, sampler, telling
 from tests.acceptance.finder import Kind, Leak, Place
 from tests.acceptance.story import Story
 
@@ -95,6 +95,8 @@ def test_a_leak_in_a_real_process_is_found_and_named(story: Story, kind: Kind) -
     environ = {"PATH": os.environ["PATH"]} | ({"LEAK": leak} if kind is Kind.ENVIRON else {})
     with subprocess.Popen(argv, env=environ) as process:
         try:
+            # a process that was only just made shows no arguments yet: the sampler, too, looks again and again
+            telling.wait(lambda: story.finder.search(sampler.processes()), 10, "the leak to be seen")
             found = story.finder.search(sampler.processes())
         finally:
             process.kill()
