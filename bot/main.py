@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 import structlog
-from aiohttp import web
+from aiohttp import web as web_server
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
@@ -42,14 +42,34 @@ def options(settings: Settings) -> BotOptions:
 def up() -> None:
     """Run Signalbox: alerts in, runs driven, Slack served, dashboard. One process does everything."""
     settings = load()
-    with wiring.only_process(settings), _listening(settings) as listening, wiring.installation(settings) as box:
+    with wiring.only_process(settings):
+        _serve(settings, drives=True)
+
+
+@cli.command()
+def web() -> None:
+    """Take alerts, serve Slack and the dashboard; runs are driven by workers (Postgres; on SQLite: all in one)."""
+    settings = load()
+    if settings.database.startswith("sqlite"):
+        with wiring.only_process(settings):
+            _serve(settings, drives=True)
+    else:
+        _serve(settings, drives=False)
+
+
+def _serve(settings: Settings, *, drives: bool) -> None:
+    with _listening(settings) as listening, wiring.installation(settings, drives=drives) as box:
         app = create_app(box.service, options(settings))
-        box.driver.start()
-        log.info("signalbox is up", dashboard=settings.url, database=box.database.dialect, libvirt=settings.libvirt)
+        box.watch.start()
+        if box.worker is not None:
+            box.worker.start()
+        log.info("signalbox is up", dashboard=settings.url, database=box.database.dialect, drives=drives)
         try:
-            web.run_app(app, sock=listening, print=None, handle_signals=True)
+            web_server.run_app(app, sock=listening, print=None, handle_signals=True)
         finally:
-            box.driver.stop()
+            if box.worker is not None:
+                box.worker.stop(settings.drain_s)
+            box.watch.stop()
             log.info("signalbox is down")
 
 

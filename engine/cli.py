@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from engine.settings import PREFIX, Settings, load
 from engine.store import migrate as migrations
 from engine.store import views
 from engine.store.session import Database, Session
+
+log = structlog.get_logger()
 
 PASSWORD = re.compile(r"(://[^/?#]*?):[^/?#]*(?=@)|([?&]password)=[^&#]*")
 """ In a URL: before the host, or as a parameter as Postgres takes it. """
@@ -85,11 +89,25 @@ def migrate() -> None:
 
 
 @cli.command()
-def worker() -> None:
-    """Drive runs on a machine of its own (Postgres only)."""
-    if load().database.startswith("sqlite"):
+@click.option("--pool", help="Drive the runs of this pool. [default: SIGNALBOX_POOL]")
+@click.option("--concurrency", type=click.IntRange(1, 64), help="How many at once. [default: SIGNALBOX_WORKERS]")
+def worker(pool: str | None, concurrency: int | None) -> None:
+    """Drive runs on a machine of its own (Postgres only). SIGTERM drains to the next step boundary."""
+    values = load()
+    if values.database.startswith("sqlite"):
         raise BadInput("on SQLite one process does everything, so there are no workers", "run: signalbox up")
-    raise BadInput("workers on machines of their own are not built yet", "run: signalbox up (it drives runs itself)")
+    chosen = values.model_copy(update={"pool": pool or values.pool, "workers": concurrency or values.workers})
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with wiring.installation(chosen) as box:
+        assert box.worker is not None  # noqa: S101 - `installation` makes one unless told otherwise
+        box.worker.start()
+        log.info("worker is up", worker=box.worker.claim.id, pool=chosen.pool, concurrency=chosen.workers)
+        stopping.wait()
+        log.info("draining to the next step boundary", at_most_s=chosen.drain_s)
+        box.worker.stop(chosen.drain_s)
+        log.info("worker is down")
 
 
 @cli.command()

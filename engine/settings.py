@@ -47,7 +47,14 @@ class Settings(BaseModel):
     )
     listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$", description="HOST:PORT of the web server")
     public_url: str = Field("", description="where people reach the dashboard; default: http://LISTEN")
-    workers: int = Field(2, ge=1, le=64, description="how many runs are driven at once")
+    workers: int = Field(2, ge=1, le=64, description="how many runs are driven at once, in each process that drives")
+    pool: str = Field(
+        "default", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="the pool whose runs are driven here"
+    )
+    dead_after_s: int = Field(
+        15, ge=2, le=600, description="a worker that was silent so long is dead (Postgres); it ends its VMs before"
+    )
+    drain_s: int = Field(300, ge=0, le=86400, description="on SIGTERM: how long steps under way may still take")
     alertmanager_token: SecretStr | None = Field(
         None, description="what Alertmanager sends; two, while one is replaced"
     )

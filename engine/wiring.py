@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import sqlalchemy as sa
 
@@ -22,9 +24,14 @@ from engine.domain.journey import Journey
 from engine.domain.ports import Trigger
 from engine.harness.patch import make_patch, next_number
 from engine.orchestration.adapters import Adapters, SystemClock
+from engine.orchestration.carriers import Carrier, Local
+from engine.orchestration.claim import Claim
 from engine.orchestration.driver import Driver
 from engine.orchestration.journal import Journal
 from engine.orchestration.performing import Running
+from engine.orchestration.reaper import Reaper
+from engine.orchestration.watch import Watch
+from engine.orchestration.worker import Worker
 from engine.runbooks.shelf import Shelf
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.probe import SshProbeRunner
@@ -64,7 +71,8 @@ class Installation:
     settings: Settings
     database: Database
     adapters: Adapters
-    driver: Driver
+    watch: Watch
+    worker: Worker | None
     service: Service
     hypervisor: LibvirtHypervisor
     broker: Broker
@@ -173,13 +181,15 @@ def vault(settings: Settings) -> Iterator[VaultConnection]:
 
 
 @contextlib.contextmanager
-def installation(settings: Settings) -> Iterator[Installation]:
-    """Join everything. The driver is not started; whoever enters starts and stops it."""
+def installation(settings: Settings, *, drives: bool = True) -> Iterator[Installation]:
+    """Join everything. Nothing is started: whoever enters starts and stops the watch and the worker.
+
+    Without `drives` there is no worker: runs are driven elsewhere. Raises BadInput, Unavailable.
+    """
     with contextlib.ExitStack() as stack:
-        database = Database(settings.database)
+        database = Database(settings.database, patience_s=max(2, settings.dead_after_s / 2))
         stack.callback(database.close)
-        stack.enter_context(database.alone())
-        migrate.upgrade(database)
+        migrate.bring_up_to_date(database)
         clock = SystemClock()
         stack.callback(clock.stopping.set)
         connection = stack.enter_context(vault(settings))
@@ -188,7 +198,8 @@ def installation(settings: Settings) -> Iterator[Installation]:
         for value in (settings.slack_bot_token, settings.slack_signing_secret, settings.alertmanager_token):
             if value is not None:
                 broker.redactor().learn("configuration", value.get_secret_value())
-        hypervisor = LibvirtHypervisor(settings.libvirt, settings.images, owner(settings), settings.accel)
+        process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+        hypervisor = LibvirtHypervisor(settings.libvirt, settings.images, owner(settings), settings.accel, process)
         stack.callback(hypervisor.close)
         adapters = Adapters(
             clock=clock,
@@ -201,15 +212,59 @@ def installation(settings: Settings) -> Iterator[Installation]:
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
             directory=lambda: directory(settings),
         )
-        driver = Driver(database=database, adapters=adapters, workers=settings.workers, running=Running(adapters))
+        watch = Watch(database, adapters)
+        worker = (
+            make_worker(
+                database,
+                adapters,
+                url=settings.database,
+                process=process,
+                host=owner(settings),
+                pool=settings.pool,
+                concurrency=settings.workers,
+                lasts_s=settings.dead_after_s,
+            )
+            if drives
+            else None
+        )
         people = People(approvers=settings.approvers)
-        service = Service(database, adapters, driver, people, FileHarness(settings.agents_md))
+        service = Service(database, adapters, watch, worker, people, FileHarness(settings.agents_md))
         yield Installation(
             settings=settings,
             database=database,
             adapters=adapters,
-            driver=driver,
+            watch=watch,
+            worker=worker,
             service=service,
             hypervisor=hypervisor,
             broker=broker,
         )
+
+
+def make_worker(
+    database: Database,
+    adapters: Adapters,
+    *,
+    url: str,
+    process: str,
+    host: str,
+    pool: str,
+    concurrency: int,
+    lasts_s: float,
+) -> Worker:
+    """A worker with the carrier that its database asks for."""
+    claim = Claim(database, process, host, pool, concurrency, lasts_s)
+
+    def carrier(drive: Callable[[str], None]) -> Carrier:
+        if not database.is_shared:
+            return Local(database, concurrency, drive)
+        fleet: Carrier = _fleet().Fleet(url, pool, concurrency, process, drive)
+        return fleet
+
+    driver = Driver(database, adapters, Running(adapters), claim)
+    return Worker(database, adapters, claim, driver, Reaper(database, adapters, claim), carrier)
+
+
+def _fleet() -> ModuleType:
+    """Procrastinate comes with the extra `postgres`: who has SQLite only does not need it."""
+    return importlib.import_module("engine.orchestration.fleet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from engine.coordination import machine
@@ -9,10 +10,12 @@ from engine.coordination.orders import Plan, World
 from engine.domain.errors import Conflict
 from engine.domain.incident import Person, Topic
 from engine.domain.journey import Role
-from engine.domain.states import ApprovalState, RunEvent
-from engine.store import models, outbox, runs
+from engine.domain.states import ApprovalState, Choice, RunEvent
+from engine.store import models, outbox, questions
 from engine.store.ids import new_id, new_token
 from engine.store.session import Session
+
+WARNED_BEFORE = timedelta(minutes=5)
 
 
 def _row(run: models.Run, plan: Plan, now: datetime, expires_s: int, preview: str) -> models.Approval:
@@ -31,15 +34,20 @@ def _row(run: models.Run, plan: Plan, now: datetime, expires_s: int, preview: st
     )
 
 
+def warn_at(approval: models.Approval) -> datetime:
+    """When people are told that it is about to expire: a third of its time before, five minutes at most."""
+    return approval.expires_at - min(WARNED_BEFORE, (approval.expires_at - approval.requested_at) / 3)
+
+
 def request(
     session: Session, run: models.Run, plan: Plan, preview: str, now: datetime, *, until: datetime | None = None
 ) -> models.Run:
     """Ask for a yes to this order, and wait for it."""
     expires_s = plan.step.approval.expires_s if plan.step.approval else 0
     row = _row(run, plan, now, expires_s, preview)
-    if until is not None:
-        row.expires_at = min(row.expires_at, until)  # a later yes would be to evidence that must be measured again
-    runs.add_approval(session, row)
+    # a later yes would be to evidence that must be measured again, or for a run whose time is over
+    row.expires_at = min(row.expires_at, run.deadline_at, until or row.expires_at)
+    questions.add_approval(session, row)
     waiting = machine.move(
         session,
         run,
@@ -47,6 +55,7 @@ def request(
         now,
         text=f"{plan.leg.id} asks for a yes to order {plan.order_digest[7:19]}.",
         waits_for=f"approval of {plan.leg.id}",
+        wake_at=warn_at(row),
         detail={"approval": row.id, "order": plan.order_digest},
     )
     _tell(session, run.incident_number, row, "requested", now)
@@ -56,15 +65,23 @@ def request(
 def by_decision(session: Session, run: models.Run, plan: Plan, person: Person, now: datetime) -> None:
     """A decision to roll back is the approval of that rollback's order."""
     row = _row(run, plan, now, 3600, "")
-    row.state = ApprovalState.APPROVED
-    row.decided_by, row.decided_name, row.decided_at = person.id, person.name, now
-    row.reason = "decided: roll back"
-    runs.add_approval(session, row)
+    questions.add_approval(session, row)
+    questions.decided(session, run.id, Choice.APPROVE, person, "decided on the escalation", now, approval=row)
+    questions.end_approval(
+        session,
+        row,
+        ApprovalState.APPROVED,
+        source=ApprovalState.PENDING,
+        decided_by=person.id,
+        decided_name=person.name,
+        decided_at=now,
+        reason="decided on the escalation",
+    )
 
 
 def void(session: Session, approval: models.Approval, why: str, now: datetime, *, number: int) -> None:
     """What was shown is no longer what would be applied."""
-    runs.end_approval(session, approval, ApprovalState.VOIDED, source=approval.state, reason=why)
+    questions.end_approval(session, approval, ApprovalState.VOIDED, source=approval.state, reason=why)
     _tell(session, number, approval, "voided", now)
 
 
@@ -77,9 +94,18 @@ def end(
     number: int,
     person: Person | None = None,
     reason: str = "",
-) -> None:
-    """Answer (or expire) a pending approval; raises Conflict when somebody was faster."""
-    runs.end_approval(
+) -> Mapping[str, str]:
+    """Answer (or expire) a pending approval; returns what the event says of the decision, nothing if it expired.
+
+    Raises Conflict when somebody was faster.
+    """
+    told: Mapping[str, str] = {}
+    if person is not None:
+        choice = Choice.APPROVE if state is ApprovalState.APPROVED else Choice.REJECT
+        told = questions.told(
+            questions.decided(session, approval.run_id, choice, person, reason, now, approval=approval)
+        )
+    questions.end_approval(
         session,
         approval,
         state,
@@ -90,6 +116,7 @@ def end(
         reason=reason[:2000],
     )
     _tell(session, number, approval, state.value, now)
+    return told
 
 
 def mismatch(approval: models.Approval, run: models.Run, plan: Plan, world: World) -> str:
@@ -110,7 +137,7 @@ def mismatch(approval: models.Approval, run: models.Run, plan: Plan, world: Worl
 
 def must_be_pending(session: Session, token: str) -> models.Approval:
     """The approval of a button; raises Conflict that says what became of it."""
-    approval = runs.approval_by_token(session, token)
+    approval = questions.approval_by_token(session, token)
     if approval is None:
         raise Conflict("this button is not known", "look at the incident's page")
     if approval.state is not ApprovalState.PENDING:

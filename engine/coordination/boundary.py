@@ -19,11 +19,15 @@ from engine.domain.errors import SignalboxError
 from engine.domain.gate import Facts, Json
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg, LegKind, Role
+from engine.domain.ports import OUTLIVES_TIMEOUT_S
 from engine.domain.runbook import ScriptStep, Snapshot
 from engine.domain.states import ApprovalState, AttemptState, RunEvent, RunState, Verdict
-from engine.store import incidents, models, outbox, runs
+from engine.store import incidents, models, outbox, questions, runs, switch
 from engine.store.ids import new_id
 from engine.store.session import Session
+
+LOOKED_AT_AGAIN = timedelta(seconds=2)
+""" What a run waits for (Vault, libvirt, a target) tells nobody when it is back. """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,7 @@ class _Step:
     journey: Journey
     world: World
     worker: str
+    switch: bool
     now: datetime
 
     def halt(self, event: RunEvent, why: str, remedy: str = "") -> None:
@@ -74,9 +79,19 @@ class _Step:
             remedy=remedy,
         )
 
+    def wait(self, what: str, until: datetime | None = None) -> None:
+        wait(self.session, self.run, what, self.now, until)
+
     def pass_leg(self, text: str) -> None:
         following = self.journey.after(self.run.leg).id
         self.run = machine.move(self.session, self.run, RunEvent.LEG_PASSED, self.now, text=text, leg=following)
+
+
+def wait(session: Session, run: models.Run, what: str, now: datetime, until: datetime | None = None) -> None:
+    """Say what a queued run waits for; it is looked at again then, or soon."""
+    run.wake_at = until or now + LOOKED_AT_AGAIN
+    if runs.say_waits_for(run, what):
+        outbox.refresh(session, run.incident_number, now)
 
 
 def next_work(
@@ -87,9 +102,14 @@ def next_work(
     world: World,
     worker: str,
     now: datetime,
+    *,
+    switch: bool,
 ) -> Work | None:
-    """Move a queued run on; returns work to be done outside the transaction, or None when the run waits or ended."""
-    step = _Step(session, run, snapshot, journey, world, worker, now)
+    """Move a queued run on; returns work to be done outside the transaction, or None when the run waits or ended.
+
+    `switch`: the kill switch is on, so nothing starts.
+    """
+    step = _Step(session, run, snapshot, journey, world, worker, switch, now)
     while step.run.state is RunState.QUEUED:
         if now > step.run.deadline_at:
             step.halt(
@@ -97,6 +117,8 @@ def next_work(
             )
             return None
         leg = journey.leg(step.run.leg)
+        if leg.kind in {LegKind.ATTEMPT, LegKind.GATE} and not _may_begin(step):
+            return None
         match leg.kind:
             case LegKind.RECEIVE:
                 if not _receive(step):
@@ -112,14 +134,28 @@ def next_work(
     return None
 
 
+def _may_begin(step: _Step) -> bool:
+    """Nothing begins while the kill switch is on, or while a VM that nobody saw dead may be at work."""
+    if step.switch:
+        thrown = switch.read(step.session)
+        who = (thrown.by.name or thrown.by.id) if thrown.by else "somebody"
+        step.wait(f"the kill switch, which {who} threw" + (f": {thrown.reason}" if thrown.reason else ""))
+        return False
+    if step.run.not_before is not None and step.now < step.run.not_before:
+        step.wait(
+            f"{step.run.not_before:%H:%M:%S} UTC: until then the VM of its lost worker may live", step.run.not_before
+        )
+        return False
+    return True
+
+
 def _receive(step: _Step) -> bool:
     """Take every target that the runbook writes or measures; another run that holds one of them goes first."""
     holder = runs.take_locks(step.session, step.run.id, _hosts(step.snapshot), step.now)
     if holder is not None:
         other = runs.get(step.session, holder)
         text = f"incident {other.incident_number}, which holds a target that this run needs"
-        if runs.say_waits_for(step.session, step.run, text):
-            machine.refresh(step.session, step.run.incident_number, step.now)
+        step.wait(text)
         return False
     step.pass_leg("The alert is in, its inputs are within bounds, the targets are held.")
     return True
@@ -162,6 +198,7 @@ def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
             content_digest=plan.content_digest,
             order_digest=plan.order_digest,
             uses_digest=plan.uses_digest,
+            dead_by=step.now + timedelta(seconds=plan.step.timeout_s + OUTLIVES_TIMEOUT_S),
         ),
     )
     where = f" on {plan.target.name}" if plan.target else ""
@@ -194,7 +231,7 @@ def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
 
 def _void_or_refuse(step: _Step, why: str, remedy: str) -> None:
     """The order cannot be worked out any more: a given approval is void, and the run halts."""
-    approval = runs.live_approval(step.session, step.run.id)
+    approval = questions.live_approval(step.session, step.run.id)
     if approval is None:
         step.halt(RunEvent.START_REFUSED, why, remedy)
         return
@@ -246,7 +283,7 @@ def _source_still_fires(step: _Step) -> bool:
     resolved = incidents.resolved_at(step.session, step.run.incident_number)
     if resolved is None:
         return True
-    decided = [row.decided_at for row in runs.escalations(step.session, step.run.id) if row.decided_at is not None]
+    decided = [row.decided_at for row in questions.escalations(step.session, step.run.id) if row.decided_at is not None]
     if decided and max(decided) > resolved:
         return True
     step.halt(
@@ -281,7 +318,7 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
         return True
     if plan.leg.role is Role.REHEARSAL:
         return True
-    approval = runs.live_approval(step.session, step.run.id)
+    approval = questions.live_approval(step.session, step.run.id)
     if approval is None:
         if undo:
             step.halt(RunEvent.START_REFUSED, "A rollback runs only on a person's decision.", "Decide: roll back.")
@@ -300,7 +337,7 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
         approvals.void(step.session, approval, mismatch, step.now, number=step.run.incident_number)
         step.halt(RunEvent.APPROVAL_VOIDED, f"The approval is void: {mismatch}", "Retry measures and asks anew.")
         return False
-    runs.end_approval(step.session, approval, ApprovalState.CONSUMED, source=ApprovalState.APPROVED)
+    questions.end_approval(step.session, approval, ApprovalState.CONSUMED, source=ApprovalState.APPROVED)
     return True
 
 

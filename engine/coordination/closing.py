@@ -6,7 +6,7 @@ from datetime import datetime
 
 from engine.coordination import machine
 from engine.domain.states import IncidentState, RunState
-from engine.store import incidents, models, runs
+from engine.store import chain, incidents, models, outbox, runs
 from engine.store.session import Session
 
 
@@ -15,10 +15,8 @@ def close(session: Session, incident: models.Incident, now: datetime, *, actor: 
     if incident.state is IncidentState.CLOSED:
         return
     incident.state, incident.closed_at = IncidentState.CLOSED, now
-    incidents.append_event(
-        session, number=incident.number, run_id=None, at=now, kind="incident_closed", actor=actor, text=text
-    )
-    machine.refresh(session, incident.number, now)
+    chain.append(session, number=incident.number, run_id=None, at=now, kind="incident_closed", actor=actor, text=text)
+    outbox.refresh(session, incident.number, now)
 
 
 def close_if_over(session: Session, number: int, now: datetime) -> None:

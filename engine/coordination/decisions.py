@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from engine.coordination import approvals, machine, orders
@@ -15,12 +16,12 @@ from engine.domain.runbook import Snapshot
 from engine.domain.states import (
     EVENT_OF_DECISION,
     ApprovalState,
+    Choice,
     Decision,
     RunEvent,
-    RunState,
     Verdict,
 )
-from engine.store import incidents, models, outbox, runs
+from engine.store import incidents, models, outbox, questions, runs
 from engine.store.session import Session
 
 
@@ -68,7 +69,7 @@ def approve(
             remedy="Find out who changed it. Retry measures and asks anew.",
         )
         return why
-    approvals.end(session, approval, ApprovalState.APPROVED, now, number=run.incident_number, person=person)
+    told = approvals.end(session, approval, ApprovalState.APPROVED, now, number=run.incident_number, person=person)
     machine.move(
         session,
         run,
@@ -76,7 +77,7 @@ def approve(
         now,
         actor=person.id,
         text=f"{person.name or person.id} approved {approval.leg}, order {approval.order_digest[7:19]}.",
-        detail={"approval": approval.id, "order": approval.order_digest},
+        detail={"approval": approval.id, "order": approval.order_digest, **told},
     )
     return ""
 
@@ -92,7 +93,7 @@ def reject(
     now: datetime,
 ) -> None:
     """Say no, with a reason."""
-    approvals.end(
+    told = approvals.end(
         session, approval, ApprovalState.REJECTED, now, number=run.incident_number, person=person, reason=reason
     )
     why = f"{person.name or person.id} rejected {approval.leg}: {reason or 'no reason given'}"
@@ -105,7 +106,17 @@ def reject(
         runbook=snapshot.runbook,
         why=why,
         actor=person.id,
+        detail=told,
     )
+
+
+def must_be_open(escalation: models.Escalation) -> models.Escalation:
+    """An escalation that still waits for its answer; raises Conflict that says what became of it."""
+    if escalation.decided is not None:
+        raise Conflict(f"already decided by {escalation.decided_name or escalation.decided_by}: {escalation.decided}")
+    if escalation.expired_at is not None:
+        raise Conflict("this question was put anew", "answer the newest one in the channel")
+    return escalation
 
 
 def decide(
@@ -121,35 +132,26 @@ def decide(
     now: datetime,
 ) -> None:
     """Carry out what a person decided for a halted run. Raises BadInput for what is no option, Conflict if decided."""
-    if escalation.decided is not None:
-        raise Conflict(f"already decided by {escalation.decided_name or escalation.decided_by}: {escalation.decided}")
+    must_be_open(escalation)
     if decision.value not in escalation.options:
         raise BadInput(f"{decision} is not possible here", f"possible: {', '.join(escalation.options)}")
-    runs.decide_escalation(
-        session,
-        escalation,
-        decided=decision,
-        decided_by=person.id,
-        decided_name=person.name,
-        decided_at=now,
-        reason=reason[:2000],
-    )
-    _tell(session, run.incident_number, escalation, now)
+    if decision is Decision.ABANDON:
+        abandon(session, run, person, reason or f"{person.name or person.id} decided: abandon.", now)
+        return
+    told = _decided(session, run, escalation, decision, person, reason, now)
     text = f"{person.name or person.id} decided: {decision.value.replace('_', ' ')}."
     match decision:
         case Decision.RETRY:
             deadline = now + timedelta(seconds=snapshot.runbook.deadline_s)
             leg = retry_leg(session, run, journey)
-            again = _move(session, run, decision, person, text, now, leg=leg.id, deadline_at=deadline)
+            again = _move(session, run, decision, person, text, now, told, leg=leg.id, deadline_at=deadline)
             if leg.kind is LegKind.ATTEMPT and orders.changes(leg):  # a rollback's own retry
                 plan = orders.work_out(session, again, snapshot, journey, leg, world)
                 approvals.by_decision(session, again, plan, person, now)
         case Decision.ROLL_BACK:
-            _roll_back(session, run, snapshot, journey, world, person, text, now)
+            _roll_back(session, run, snapshot, journey, world, person, text, now, told)
         case Decision.TAKE_OVER:
-            _move(session, run, decision, person, text, now)
-        case Decision.ABANDON:
-            abandon(session, run, person, reason or text, now)
+            _move(session, run, decision, person, text, now, told)
 
 
 def _roll_back(
@@ -161,12 +163,13 @@ def _roll_back(
     person: Person,
     text: str,
     now: datetime,
+    told: Mapping[str, str],
 ) -> None:
     leg_id = rollback_leg(session, run, journey)
     if leg_id is None:
         raise BadInput("there is nothing to roll back")
     deadline = now + timedelta(seconds=snapshot.runbook.deadline_s)
-    moved = _move(session, run, Decision.ROLL_BACK, person, text, now, leg=leg_id, deadline_at=deadline)
+    moved = _move(session, run, Decision.ROLL_BACK, person, text, now, told, leg=leg_id, deadline_at=deadline)
     plan = orders.work_out(session, moved, snapshot, journey, journey.leg(leg_id), world)
     approvals.by_decision(session, moved, plan, person, now)
 
@@ -194,25 +197,14 @@ def retry_leg(session: Session, run: models.Run, journey: Journey) -> Leg:
 
 def abandon(session: Session, run: models.Run, person: Person, reason: str, now: datetime) -> None:
     """End the run and close its incident. Whatever its VM was doing becomes unknown; the caller destroys the VM."""
-    approval = runs.live_approval(session, run.id)
+    approval = questions.live_approval(session, run.id)
     if approval is not None:
         approvals.void(session, approval, "the run was abandoned", now, number=run.incident_number)
-    escalation = runs.open_escalation(session, run.id)
-    if escalation is not None:
-        runs.decide_escalation(
-            session,
-            escalation,
-            decided=Decision.ABANDON,
-            decided_by=person.id,
-            decided_name=person.name,
-            decided_at=now,
-            reason=reason[:2000],
-        )
-        _tell(session, run.incident_number, escalation, now)
+    told = _decided(session, run, questions.open_escalation(session, run.id), Decision.ABANDON, person, reason, now)
     attempt = runs.started_attempt(session, run.id)
     if attempt is not None:
         machine.give_up_attempt(session, attempt, now, "abandoned while it ran")
-    _move(session, run, Decision.ABANDON, person, f"{person.name or person.id} abandoned the run: {reason}", now)
+    _move(session, run, Decision.ABANDON, person, f"{person.name or person.id} abandoned the run: {reason}", now, told)
     incident = incidents.get(session, run.incident_number)
     if incident is not None:
         close(session, incident, now, actor=person.id, text="Abandoned.")
@@ -225,40 +217,39 @@ def _move(
     person: Person,
     text: str,
     now: datetime,
+    told: Mapping[str, str],
     *,
     leg: str | None = None,
     deadline_at: datetime | None = None,
 ) -> models.Run:
     event, deadline = EVENT_OF_DECISION[decision], deadline_at or run.deadline_at
-    return machine.move(session, run, event, now, actor=person.id, text=text, leg=leg, deadline_at=deadline)
+    return machine.move(
+        session, run, event, now, actor=person.id, text=text, leg=leg, deadline_at=deadline, detail=told
+    )
 
 
-def _tell(session: Session, number: int, escalation: models.Escalation, now: datetime) -> None:
-    key = f"escalation:{escalation.id}:decided"
-    outbox.tell(session, Topic.ESCALATION, number, escalation.id, key, outbox.ASKS_A_PERSON, now)
-
-
-def expire(
+def _decided(
     session: Session,
     run: models.Run,
-    approval: models.Approval,
-    snapshot: Snapshot,
-    journey: Journey,
+    escalation: models.Escalation | None,
+    decision: Decision,
+    person: Person,
+    reason: str,
     now: datetime,
-) -> None:
-    """Nobody said yes in time."""
-    if run.state is not RunState.AWAITING_APPROVAL:
-        return
-    approvals.end(
-        session, approval, ApprovalState.EXPIRED, now, number=run.incident_number, reason="nobody answered in time"
-    )
-    halt(
-        session,
-        run,
-        RunEvent.APPROVAL_EXPIRED,
-        now,
-        journey=journey,
-        runbook=snapshot.runbook,
-        why=f"Nobody approved {approval.leg} in time.",
-        remedy="Retry measures and asks anew.",
-    )
+) -> Mapping[str, str]:
+    """Record what a person decided, on the question if there is one; returns what the event says of it."""
+    choice = Choice(decision.value)
+    told = questions.told(questions.decided(session, run.id, choice, person, reason, now, escalation=escalation))
+    if escalation is not None:
+        questions.decide_escalation(
+            session,
+            escalation,
+            decided=decision,
+            decided_by=person.id,
+            decided_name=person.name,
+            decided_at=now,
+            reason=reason[:2000],
+        )
+        key = f"escalation:{escalation.id}:decided"
+        outbox.tell(session, Topic.ESCALATION, run.incident_number, escalation.id, key, outbox.ASKS_A_PERSON, now)
+    return told

@@ -13,7 +13,7 @@ from engine.domain.errors import BadInput
 from engine.domain.incident import Topic
 from engine.domain.ports import RunbookShelf, Trigger
 from engine.domain.states import IncidentState
-from engine.store import inbox, incidents, models, outbox, runs
+from engine.store import chain, inbox, incidents, models, outbox, runs
 from engine.store.session import Session
 
 
@@ -59,7 +59,7 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
         _event(session, incident.number, now, "alert_joined", f"{alert.title} joined.", tell=True)
         if not runs.of_incident(session, incident.number) and incident.opened_by == alert.source:
             _start(session, incident, alert, shelf, now)
-        machine.refresh(session, incident.number, now)
+        outbox.refresh(session, incident.number, now)
         return
     incident = incidents.open_incident(
         session,
@@ -71,7 +71,7 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
     )
     _add(session, incident.number, known, alert, now)
     _event(session, incident.number, now, "incident_opened", f"{alert.source}: {alert.title}")
-    machine.refresh(session, incident.number, now)
+    outbox.refresh(session, incident.number, now)
     _start(session, incident, alert, shelf, now)
 
 
@@ -84,7 +84,7 @@ def _is_ours_already(session: Session, known: models.Alert, now: datetime) -> bo
         return True
     incidents.refire_alert(known, incident.number, now)
     _event(session, incident.number, now, "alert_fired_again", f"{known.title} fires again.", tell=True)
-    machine.refresh(session, incident.number, now)
+    outbox.refresh(session, incident.number, now)
     return True
 
 
@@ -111,14 +111,12 @@ def _start(session: Session, incident: models.Incident, alert: Alert, shelf: Run
 
 def _resolved(session: Session, row: models.Alert, now: datetime) -> None:
     _event(session, row.incident_number, now, "alert_resolved", f"{row.source} says it is over: {row.title}", tell=True)
-    machine.refresh(session, row.incident_number, now)
+    outbox.refresh(session, row.incident_number, now)
     close_if_over(session, row.incident_number, now)
 
 
 def _event(session: Session, number: int, now: datetime, kind: str, text: str, *, tell: bool = False) -> None:
-    event = incidents.append_event(
-        session, number=number, run_id=None, at=now, kind=kind, actor=machine.MACHINE, text=text
-    )
+    seq = chain.append(session, number=number, run_id=None, at=now, kind=kind, actor=machine.MACHINE, text=text)
     if tell:
-        key = f"event:{event.id}"
-        outbox.tell(session, Topic.ALERT_CHANGED, number, str(event.id), key, outbox.REPORTS, now)
+        key = f"event:{number}:{seq}"
+        outbox.tell(session, Topic.ALERT_CHANGED, number, str(seq), key, outbox.REPORTS, now)

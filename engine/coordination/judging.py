@@ -12,6 +12,7 @@ from datetime import datetime
 
 from engine.coordination import machine
 from engine.coordination.escalation import halt
+from engine.domain import chain as chain_of
 from engine.domain.gate import (
     INDEPENDENT,
     Check,
@@ -27,8 +28,8 @@ from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg
 from engine.domain.ports import Clock, GateKinds, Probe
 from engine.domain.runbook import Snapshot
-from engine.domain.states import EVENT_OF_VERDICT, RunEvent, RunState, Verdict
-from engine.store import incidents, models, outbox, runs
+from engine.domain.states import EVENT_OF_VERDICT, RunEvent, Verdict
+from engine.store import chain, models, outbox, runs
 from engine.store.ids import new_id
 from engine.store.session import Session
 
@@ -123,8 +124,13 @@ def record(
     snapshot: Snapshot,
     journey: Journey,
     now: datetime,
+    *,
+    still_ours: bool,
 ) -> None:
-    """Write what a gate found and move the run; a run that moved on meanwhile keeps it as evidence only."""
+    """Write what a gate found and move the run.
+
+    Not `still_ours`: the run moved on, or another worker measures it: what was found is kept as evidence only.
+    """
     row = models.GateVerdict(
         id=new_id(),
         run_id=run.id,
@@ -132,11 +138,14 @@ def record(
         of=leg.of or "",
         verdict=result.verdict,
         why=result.why,
-        checks=[_check_row(check) for check in result.checks],
+        checks=(checks := [_check_row(check) for check in result.checks]),
         begun_at=result.begun_at,
         ended_at=result.ended_at,
+        late=not still_ours,
     )
     runs.add_verdict(session, row)
+    evidence = chain_of.of_verdict(verdict=result.verdict.value, why=result.why, checks=checks)
+    detail = {"verdict": row.id, "evidence": evidence}
     outbox.tell(
         session,
         Topic.GATE_REPORTED,
@@ -146,8 +155,8 @@ def record(
         outbox.REPORTS,
         now,
     )
-    if run.state is not RunState.JUDGING or run.leg != leg.id:
-        incidents.append_event(
+    if not still_ours:
+        chain.append(
             session,
             number=run.incident_number,
             run_id=run.id,
@@ -155,6 +164,7 @@ def record(
             kind="late_verdict_kept",
             actor=machine.MACHINE,
             text=f"{leg.id} was measured ({result.verdict}) after the run had moved on: evidence only.",
+            detail=detail,
         )
         return
     event = EVENT_OF_VERDICT[result.verdict]
@@ -167,7 +177,7 @@ def record(
             now,
             text=f"{leg.id} held: {result.why}.",
             leg=following,
-            detail={"verdict": row.id},
+            detail=detail,
         )
         return
     halt(
@@ -177,6 +187,7 @@ def record(
         now,
         journey=journey,
         runbook=snapshot.runbook,
+        detail=detail,
         why=f"The gate {leg.id} did not hold ({result.verdict}): {result.why}",
         remedy="Retry measures again." if event is not RunEvent.GATE_FAILED else "Retry tries the step again.",
     )

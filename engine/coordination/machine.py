@@ -7,18 +7,20 @@ together or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from engine.domain import states
 from engine.domain.incident import Topic
 from engine.domain.states import AttemptState, RunEvent, RunState
-from engine.store import incidents, models, outbox, runs
-from engine.store.ids import new_id
-from engine.store.session import Session, wake
+from engine.store import chain, models, outbox, runs
+from engine.store.session import Session
+from engine.store.wakeups import wake
 
 MACHINE = "signalbox"
 """ The actor of what nobody in particular did. """
+SENT_AGAIN = timedelta(seconds=15)
+""" A run that is queued, and that nobody took up so long after it was woken, is woken again. """
 
 
 def move(
@@ -31,19 +33,27 @@ def move(
     text: str,
     leg: str | None = None,
     waits_for: str = "",
+    wake_at: datetime | None = None,
     detail: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> models.Run:
     """Apply one legal move to the version that was read, with its event, the card's refresh and the wake-up.
 
-    Raises IllegalMove, and Conflict when the run moved on meanwhile.
+    Raises IllegalMove; the transaction fails with Conflict when the run moved on meanwhile.
     """
     legal, was_at = states.move(run.state, event), run.leg  # `run` itself is the moved one after the update
+    to = leg or run.leg
     final = legal.target in states.FINAL
     if final:
         values["ended_at"] = now
-    changed = runs.compare_and_set(session, run, state=legal.target, leg=leg or run.leg, waits_for=waits_for, **values)
-    incidents.append_event(
+    if legal.target is RunState.QUEUED:
+        wake_at = now + SENT_AGAIN
+    elif legal.target in states.WAITS_FOR_A_PERSON:
+        values["worker"] = None
+    changed = runs.compare_and_set(
+        session, run, state=legal.target, leg=to, waits_for=waits_for, wake_at=wake_at, **values
+    )
+    chain.append(
         session,
         number=run.incident_number,
         run_id=run.id,
@@ -51,37 +61,37 @@ def move(
         kind=event.value,
         actor=actor,
         text=text,
-        detail={**(detail or {}), "leg": was_at, "to": changed.leg},
+        detail={**(detail or {}), "leg": was_at, "to": to},
         move=legal,
     )
-    refresh(session, run.incident_number, now)
+    outbox.refresh(session, run.incident_number, now)
     if final:
         key = f"run:{run.id}:ended"
         outbox.tell(session, Topic.RUN_ENDED, run.incident_number, run.id, key, outbox.ASKS_A_PERSON, now)
-        if legal.source not in states.LOST_WITH_ITS_WORKER:  # else its VM may still live: whoever sees it dead lets go
+        if legal.source in states.LOST_WITH_ITS_WORKER or (changed.not_before or now) > now:
+            changed.wake_at = now + SENT_AGAIN  # its VM may still live: whoever sees it dead lets go
+        else:
             let_go(session, changed)
     elif legal.target is RunState.QUEUED:
-        wake(session, run.id)
+        wake(session, changed)
     return changed
 
 
 def let_go(session: Session, run: models.Run) -> None:
     """A run that ended, and whose VMs are dead, gives its targets back; whoever waited for them is woken."""
-    if run.state in states.FINAL and runs.release_locks(session, run.id):
-        for run_id in runs.ids_in(session, [RunState.QUEUED]):
-            wake(session, run_id)
+    if run.state not in states.FINAL:
+        return
+    run.worker = run.not_before = run.wake_at = None
+    if runs.release_locks(session, run.id):
+        for other in runs.queued(session):
+            wake(session, other)
 
 
-def end_attempt(session: Session, attempt_id: str, state: AttemptState, now: datetime, reason: str) -> bool:
+def end_attempt(
+    session: Session, attempt: models.Attempt, state: AttemptState, now: datetime, reason: str, **values: Any
+) -> bool:
     """End a started attempt; False when it had been given up before: then its result is evidence and moves nothing."""
-    return runs.end_attempt(session, attempt_id, state, now, reason)
-
-
-def refresh(session: Session, number: int, now: datetime) -> None:
-    """The card and the feed line show what is true now."""
-    for topic in (Topic.CARD, Topic.FEED):
-        key = f"{topic.value}:{number}:{new_id()}"
-        outbox.tell(session, topic, number, str(number), key, outbox.PROGRESS, now)
+    return runs.end_attempt(session, attempt, state, now, reason, **values)
 
 
 def give_up_attempt(
@@ -92,4 +102,4 @@ def give_up_attempt(
     Returns None when it had ended meanwhile.
     """
     state = AttemptState.LOST if again else AttemptState.UNKNOWN
-    return state if runs.end_attempt(session, attempt.id, state, now, reason) else None
+    return state if runs.end_attempt(session, attempt, state, now, reason) else None

@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 from engine.coordination import machine
-from engine.domain.alert import Alert
+from engine.domain.alert import Alert, Severity
 from engine.domain.errors import BadInput
 from engine.domain.journey import plan
 from engine.domain.runbook import InputRule, Snapshot
@@ -15,6 +15,9 @@ from engine.domain.states import RunEvent, RunState
 from engine.store import models, runs
 from engine.store.ids import new_id
 from engine.store.session import Session
+
+PRIORITY = {Severity.CRITICAL: 40, Severity.HIGH: 30, Severity.WARNING: 20, Severity.UNKNOWN: 20, Severity.INFO: 10}
+""" Of the runs that wait for a worker, the highest goes first. """
 
 
 def open_run(
@@ -41,6 +44,8 @@ def open_run(
         chosen_by=chosen_by,
         opened_at=now,
         deadline_at=now + timedelta(seconds=runbook.deadline_s),
+        pool=runbook.pool,
+        priority=PRIORITY[incident.severity],
     )
     runs.add(session, run)
     incident.choose_token = None

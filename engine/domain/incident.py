@@ -145,7 +145,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """One append-only row: what happened, when, by whom. `text` is one line for a person."""
+    """One append-only row: what happened, when, by whom. `id` counts from 1 in its incident; `text` is for a person."""
 
     id: int
     at: datetime
@@ -222,6 +222,16 @@ class IncidentSummary:
     waits_for: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchView:
+    """How the kill switch stands, and who left it so."""
+
+    on: bool
+    by: Person | None = None
+    at: datetime | None = None
+    reason: str = ""
+
+
 class Topic(enum.StrEnum):
     """What an outbox row is about; the bot has one way to render each. `subject` names the row it speaks of."""
 
@@ -243,8 +253,14 @@ class Topic(enum.StrEnum):
     ESCALATION = "escalation"
     """ A halt: asked (new message with a mention and buttons), later edited to the decision. Subject: its id. """
 
+    APPROVAL_REMINDER = "approval_reminder"
+    """ An approval is about to expire: a new message that mentions who may answer. Subject: the approval's id. """
+
+    ESCALATION_REMINDER = "escalation_reminder"
+    """ A halt that nobody decided: a new message with a mention, in the channel and the feed. Subject: its id. """
+
     ALERT_CHANGED = "alert_changed"
-    """ The source resolved or re-fired. Subject: a line of text's event id. """
+    """ The source resolved or re-fired. Subject: the event's id. """
 
     RUN_ENDED = "run_ended"
     """ The summary with timeline, and the offer of a harness note. Subject: run id. """

@@ -121,6 +121,10 @@ class VmTask:
     collect_limit: int = 8 << 20
 
 
+OUTLIVES_TIMEOUT_S = 330
+""" However a worker dies, the VM of a task ends itself at most so long after the task's timeout, boot included. """
+
+
 class Ending(enum.StrEnum):
     """How a VM task ended. NOT_BEGUN: the command was never started, so it changed nothing."""
 
@@ -189,8 +193,11 @@ class Hypervisor(Protocol):
     def destroy(self, task_id: str) -> bool:
         """Destroy the VM of a task, if there is one. Returns whether there was."""
 
-    def sweep(self, keep: Collection[str] = ()) -> tuple[str, ...]:
-        """Destroy every VM that carries our owner mark and is not in `keep`; returns their task ids."""
+    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
+        """Destroy every VM of this host's that no living worker process works with; returns their task ids."""
+
+    def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
+        """Destroy every VM of this host's that works for a run; returns their task ids. Raises Unavailable."""
 
     def image_digest(self, image: str) -> str:
         """Hash the image's files as they are on disk now; raises BadInput with the command that builds it."""

@@ -176,7 +176,10 @@ class Escalate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runbook:
-    """A whole runbook. `alertnames`/`severities` say which alerts start it; empty `severities` means any."""
+    """A whole runbook. `alertnames`/`severities` say which alerts start it; empty `severities` means any.
+
+    `pool`: whose workers drive it.
+    """
 
     name: str
     title: str
@@ -188,6 +191,7 @@ class Runbook:
     targets: Mapping[str, Target]
     escalate: Escalate
     steps: tuple[Step, ...]
+    pool: str = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,6 +196,18 @@ EVENT_OF_DECISION = {
 }
 
 
+class Choice(enum.StrEnum):
+    """Everything that a named person can choose about a run, as it is recorded."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    RETRY = "retry"
+    ROLL_BACK = "roll_back"
+    TAKE_OVER = "take_over"
+    ABANDON = "abandon"
+    EXTEND = "extend"
+
+
 class IncidentState(enum.StrEnum):
     """Where an incident is."""
 

@@ -62,7 +62,7 @@ class Adapters:
             raise BadInput("the runbook stored with this run is not the one it started with", "abandon this run")
         return snapshot, plan(snapshot.runbook)
 
-    def world(self, run: models.Run, snapshot: Snapshot) -> World:
+    def world(self, snapshot: Snapshot) -> World:
         """What is true outside the database now. It hashes images and files: keep it out of transactions."""
         digests: dict[str, str] = {}
         errors: dict[str, str] = {}
@@ -72,7 +72,7 @@ class Adapters:
             except BadInput as error:
                 errors[image] = str(error)
         try:
-            on_shelf: str | None = self.shelf.read(run.runbook).digest
+            on_shelf: str | None = self.shelf.read(snapshot.runbook.name).digest
         except BadInput:
             on_shelf = None
         return World(

@@ -1,180 +1,228 @@
-"""The driver: threads of one process that drive runs from boundary to boundary, and the sweep that forgets nothing.
+"""The driver: takes a run that is queued, claims it, and drives it from boundary to boundary.
 
-Wake-ups are hints: a doubled one finds the run in another state, a lost one is re-sent by the sweep. What the database
-says is what counts.
+A boundary is one transaction: what came of the last work, and what comes next. Between two, outside any transaction,
+an attempt is made or a gate measured. Wake-ups are hints; what the database says is what counts.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import structlog
 
-from engine.coordination import boundary, decisions, intake, judging, machine, results
+from engine.coordination import boundary, judging, lost, machine, results
 from engine.coordination.boundary import AttemptWork, GateWork, Work
+from engine.coordination.orders import World
 from engine.coordination.results import Ended
 from engine.domain.errors import BadInput, Conflict, SignalboxError, Unavailable
 from engine.domain.gate import GateResult
+from engine.domain.journey import Journey
 from engine.domain.runbook import Snapshot
-from engine.domain.states import LOST_WITH_ITS_WORKER, RunState
+from engine.domain.states import FINAL, LOST_WITH_ITS_WORKER, RunState
 from engine.orchestration.adapters import Adapters
+from engine.orchestration.claim import Claim
 from engine.orchestration.performing import Performer, Running
-from engine.store import runs, tokens
-from engine.store.ids import new_id
-from engine.store.session import Database
+from engine.store import models, outbox, runs, tokens, wakeups
+from engine.store.session import Database, Session
 
 log = structlog.get_logger()
 
-SWEEP_S = 1.0
+AGAIN_S = 1.0
 MOST_CONFLICTS = 5
 
 
 @dataclass(slots=True)
+class Drive:
+    """One run while it is driven. `past` is what was read and written so far, good as long as `version` is."""
+
+    run_id: str
+    snapshot: Snapshot
+    journey: Journey
+    version: int = -1
+    past: runs.Past | None = None
+    work: Work | None = None
+    done: Ended | GateResult | None = None
+
+
+@dataclass(slots=True)
 class Driver:
-    """Drives every run of this database, in this process. Start it once; stop it to drain to the next boundary."""
+    """Drives runs under the claim of this process; any number at once, each of them once."""
 
     database: Database
     adapters: Adapters
-    workers: int
     running: Running
+    claim: Claim
     unwell: dict[str, str] = field(default_factory=dict)
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id()[:6]}")
     _driven: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _poke: threading.Event = field(default_factory=threading.Event)
-    _recovered: bool = False
-    _pool: ThreadPoolExecutor | None = None
-    _sweeper: threading.Thread | None = None
+    _idle: threading.Condition = field(init=False)
+    _stopping: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> None:
-        """Begin: recovery first, then the sweep and the runs."""
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="run")
-        self.database.on_wake = self.wake
-        self._sweeper = threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True)
-        self._sweeper.start()
+    def __post_init__(self) -> None:
+        self._idle = threading.Condition(self._lock)
 
-    def stop(self, timeout_s: float = 30) -> None:
-        """Stop at the next boundaries. What is still under way after `timeout_s` is found by the next start."""
-        self._stop.set()
-        self._poke.set()
-        if self._sweeper is not None:
-            self._sweeper.join(timeout_s)
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+    def stop(self) -> None:
+        """Go no further than the next boundary."""
+        self._stopping.set()
 
-    def poke(self) -> None:
-        """Something came into the inbox."""
-        self._poke.set()
+    def driven(self) -> tuple[str, ...]:
+        """The runs that this process drives now."""
+        with self._lock:
+            return tuple(self._driven)
 
-    def wake(self, run_id: str) -> None:
-        """This run may have something to do."""
-        if self._stop.is_set() or self._pool is None or not self._recovered:
-            return
+    def wait_until_idle(self, timeout_s: float) -> None:
+        """Return when nothing is driven any more, or after `timeout_s`."""
+        with self._lock:
+            self._idle.wait_for(lambda: not self._driven, timeout_s)
+
+    def woken(self, run_id: str) -> None:
+        """This run may have something to do: never raises, and never drives it twice at once."""
         with self._lock:
             if run_id in self._driven:
                 self._again.add(run_id)
                 return
             self._driven.add(run_id)
-        self._pool.submit(self._drive_safely, run_id)
+        again = True
+        while again and not self._stopping.is_set():
+            self._drive_safely(run_id)
+            with self._lock:
+                again = run_id in self._again
+                self._again.discard(run_id)
+        with self._lock:
+            self._driven.discard(run_id)
+            self._again.discard(run_id)
+            self._idle.notify_all()
 
     def _drive_safely(self, run_id: str) -> None:
         try:
             self.drive(run_id)
-        except (Unavailable, Conflict) as error:  # the sweep comes back to it
+        except (Unavailable, Conflict) as error:  # whoever looks at the clock comes back to it
             log.warning("run could not be driven; trying again", run=run_id, why=str(error))
+            self.give_up(run_id)
         except Exception as error:  # the rim of a thread: a run that cannot be driven must not take the others along
             log.exception("run could not be driven", run=run_id)
-            self._adopt(run_id, defect=f"{type(error).__name__}: {error}")
-        with self._lock:
-            self._driven.discard(run_id)
-            again = run_id in self._again
-            self._again.discard(run_id)
-        if again:
-            self.wake(run_id)
+            self.give_up(run_id, defect=f"{type(error).__name__}: {error}")
 
     def drive(self, run_id: str) -> None:
         """Drive a run until it waits, halts or ends; one whose stored runbook does not load says so and stays."""
+        with self.database.reading() as session:
+            run = runs.whole(session, run_id)
+        if run.state is not RunState.QUEUED or not self._may_claim(run):
+            return
         try:
-            self._drive(run_id)
-            self._let_go(run_id)
+            snapshot, journey = self.adapters.snapshot(run)
         except BadInput as error:
-            with self.database.transaction() as session:
-                run = runs.get(session, run_id)
-                text = f"a person: {error}. /signalbox abandon {run.incident_number} ends it"
-                if runs.say_waits_for(session, run, text):
-                    machine.refresh(session, run.incident_number, self.adapters.clock.now())
-                    log.error("a run cannot go on", run=run_id, why=str(error))  # expected, no trace
+            self._say_that_it_cannot_go_on(run_id, error)
+            return
+        self.running.enter(run_id)
+        drive = Drive(run_id, snapshot, journey)
+        performer = Performer(
+            adapters=self.adapters, running=self.running, snapshot=snapshot, may_go=lambda: self._may_go(run_id)
+        )
+        while self._boundary_surely(drive):
+            work = drive.work
+            drive.done = performer.attempt(work) if isinstance(work, AttemptWork) else self._judged(performer, work)
+        self.bury()
 
-    def _let_go(self, run_id: str) -> None:
-        """No VM of this run lives now: if it ended (abandoned in the middle, say), its targets are free."""
+    def _judged(self, performer: Performer, work: Work | None) -> GateResult:
+        assert isinstance(work, GateWork)  # noqa: S101 - `_boundary_surely` is true only with work
+        return performer.gate(work)
+
+    def _may_claim(self, run: models.Run) -> bool:
+        return run.worker in {None, self.claim.id} and run.pool == self.claim.pool and self.claim.holds
+
+    def _may_go(self, run_id: str) -> bool:
+        """The last look before a VM starts: our claim holds, and no kill switch is on."""
+        if not self.claim.holds:
+            return False
+        with self.database.reading() as session:
+            return runs.may_go(session, run_id, self.claim.id)
+
+    def _say_that_it_cannot_go_on(self, run_id: str, error: BadInput) -> None:
+        now = self.adapters.clock.now()
         with self.database.transaction() as session:
-            machine.let_go(session, runs.get(session, run_id))
+            run = runs.get(session, run_id)
+            run.wake_at = None
+            text = f"a person: {error}. /signalbox abandon {run.incident_number} ends it"
+            if runs.say_waits_for(run, text):
+                outbox.refresh(session, run.incident_number, now)
+                log.error("a run cannot go on", run=run_id, why=str(error))  # expected, no trace
 
-    def _drive(self, run_id: str) -> None:
-        done: Ended | GateResult | None = None
-        work: Work | None = None
-        while not self._stop.is_set() or done is not None:
-            following = self._boundary_surely(run_id, work, done)
-            if following is None:
-                return
-            work, snapshot = following
-            performer = Performer(adapters=self.adapters, running=self.running, snapshot=snapshot)
-            done = performer.attempt(work) if isinstance(work, AttemptWork) else performer.gate(work)
+    # -- boundaries
 
-    def _boundary_surely(
-        self, run_id: str, work: Work | None, done: Ended | GateResult | None
-    ) -> tuple[Work, Snapshot] | None:
-        """What came of work is not lost because the database was away for a while, or somebody was faster."""
+    def _boundary_surely(self, drive: Drive) -> bool:
+        """What came of work is not lost because the database was away for a while, or somebody was faster.
+
+        Returns whether there is work to do.
+        """
         conflicts = 0
         while True:
             try:
-                return self._boundary(run_id, work, done)
+                return self._boundary(drive)
             except (Unavailable, Conflict) as error:
                 conflicts += isinstance(error, Conflict)
-                if self._stop.is_set() or conflicts > MOST_CONFLICTS or (done is None and conflicts):
+                if self._stopping.is_set() or conflicts > MOST_CONFLICTS or (drive.done is None and conflicts):
                     raise
-                log.warning("boundary not written; trying again", run=run_id, why=str(error))
-                self.adapters.clock.sleep(SWEEP_S)
+                log.warning("boundary not written; trying again", run=drive.run_id, why=str(error))
+                self.adapters.clock.sleep(AGAIN_S)
 
-    def _boundary(
-        self, run_id: str, work: Work | None, done: Ended | GateResult | None
-    ) -> tuple[Work, Snapshot] | None:
+    def _boundary(self, drive: Drive) -> bool:
         """One transaction: write what came of the last work, and decide what comes next."""
-        with self.database.reading() as session:
-            run = runs.get(session, run_id)
-        snapshot, journey = self.adapters.snapshot(run)
-        waits_for = self._what_is_down()
-        world = None
-        try:
-            world = self.adapters.world(run, snapshot)  # last: what it hashed must still be so when the leg starts
-        except BadInput as error:  # a sites file that does not read must not cost us what the attempt came to
-            waits_for = f"a person: {error}"
+        waits_for, world = self._outside(drive)
         now = self.adapters.clock.now()
-        following = None
+        following: Work | None = None
         with self.database.transaction() as session:
-            run = runs.get(session, run_id)
-            if isinstance(done, Ended):
-                results.record(session, run, done, snapshot, journey, now)
-            elif isinstance(done, GateResult) and isinstance(work, GateWork):
-                judging.record(session, run, work.leg, done, snapshot, journey, now)
-            run = runs.get(session, run_id)
-            if run.state is RunState.QUEUED and not self._stop.is_set():
+            locked = runs.lock(session, drive.run_id, self.claim.id)
+            run, still_ours = locked.run, locked.run.version == drive.version
+            if still_ours and drive.past is not None:
+                runs.remember(session, run.id, drive.past)
+            self._record(session, run, drive, still_ours)
+            claimed = self._may_claim(run) and locked.worker_lives
+            if run.state is RunState.QUEUED and claimed and not self._stopping.is_set():
+                run.worker = self.claim.id
                 if world is None or (waits_for and now <= run.deadline_at):
-                    if runs.say_waits_for(session, run, waits_for):
-                        machine.refresh(session, run.incident_number, now)
+                    boundary.wait(session, run, waits_for, now)
                 else:
-                    following = boundary.next_work(session, run, snapshot, journey, world, self.name, now)
-        if following is None:
-            self._bury()
-            return None
-        return following, snapshot
+                    following = boundary.next_work(
+                        session, run, drive.snapshot, drive.journey, world, self.claim.id, now, switch=locked.switch
+                    )
+            if following is None:
+                self._let_go(session, run)
+            else:
+                wakeups.not_needed(session, run.id)
+            drive.past = runs.past(session, run.id) if following is not None else None
+        drive.version, drive.work, drive.done = run.version, following, None
+        return following is not None
+
+    def _outside(self, drive: Drive) -> tuple[str, World | None]:
+        """What is true outside the database; and what is down or does not read, for which the run must wait."""
+        waits_for = self._what_is_down()
+        try:
+            # last: what it hashed must still be so when the leg starts
+            return waits_for, self.adapters.world(drive.snapshot)
+        except BadInput as error:  # a sites file that does not read must not cost us what the attempt came to
+            return f"a person: {error}", None
+
+    def _record(self, session: Session, run: models.Run, drive: Drive, still_ours: bool) -> None:
+        now, done = self.adapters.clock.now(), drive.done
+        if isinstance(done, Ended):
+            results.record(session, run, done, drive.snapshot, drive.journey, now)
+        elif isinstance(done, GateResult) and isinstance(drive.work, GateWork):
+            judging.record(
+                session, run, drive.work.leg, done, drive.snapshot, drive.journey, now, still_ours=still_ours
+            )
+
+    def _let_go(self, session: Session, run: models.Run) -> None:
+        """No VM of this run lives now: whoever comes next may claim it; if it ended, its targets are free."""
+        if run.worker != self.claim.id or run.state in LOST_WITH_ITS_WORKER:
+            return
+        run.worker = None
+        if run.state in FINAL:
+            machine.let_go(session, run)
+        elif run.state is RunState.QUEUED and self._stopping.is_set():
+            wakeups.wake(session, run)
 
     def _what_is_down(self) -> str:
         """What a run needs and cannot have now; it then waits, says so, and goes on when it is back."""
@@ -185,7 +233,7 @@ class Driver:
                 return f"{error}" + (f" ({error.remedy})" if error.remedy else "")
         return ""
 
-    def _bury(self) -> None:
+    def bury(self) -> None:
         """Nothing of a run that does not move stays alive: what it minted dies, and is proved dead."""
         with self.database.reading() as session:
             accessors = tokens.undead_at_rest(session)
@@ -198,126 +246,21 @@ class Driver:
             return
         self.unwell.pop("secrets", None)
 
-    # -- the sweep
-
-    def _sweep_for_ever(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.sweep()
-            except Exception:  # the rim of a thread: the sweep must live, whatever one round ran into
-                log.exception("sweep failed; trying again")
-            self._poke.wait(SWEEP_S)
-            self._poke.clear()
-
-    def sweep(self) -> None:
-        """One round: recover first, drain the inbox, look at the clock, wake what is queued."""
-        self.drain()
-        if not self._recovered:
-            self._recovered = self.recover()
-            if not self._recovered:
-                self._say_why_nothing_moves()
-                return
-        self._bury()
-        self._expire()
-        with self.database.reading() as session:
-            queued = runs.ids_in(session, [RunState.QUEUED])
-            orphans = runs.ids_in(session, sorted(LOST_WITH_ITS_WORKER))
-        for run_id in queued:
-            self.wake(run_id)
-        for run_id in orphans:
-            self._adopt_unless_driven(run_id)
-
-    def _adopt_unless_driven(self, run_id: str) -> None:
-        """Whoever drove it gave up (database away, answer of a commit lost): nobody may wait for it in vain."""
-        with self._lock:
-            if run_id in self._driven:
-                return
-            self._driven.add(run_id)
-        try:
-            self._adopt(run_id)
-        finally:
-            with self._lock:
-                self._driven.discard(run_id)
-                self._again.discard(run_id)
-
-    def _say_why_nothing_moves(self) -> None:
-        with self.database.transaction() as session:
-            for run_id in runs.ids_in(session, [RunState.QUEUED, *sorted(LOST_WITH_ITS_WORKER)]):
-                run = runs.get(session, run_id)
-                if runs.say_waits_for(session, run, f"recovery after a restart: {self.unwell['recovery']}"):
-                    machine.refresh(session, run.incident_number, self.adapters.clock.now())
-
-    def drain(self) -> None:
-        """Work off the inbox, one body a transaction. A body that breaks us is set aside with its reason."""
-        while not self._stop.is_set():
-            try:
-                with self.database.transaction() as session:
-                    now = self.adapters.clock.now()
-                    if not intake.drain_one(session, self.adapters.triggers, self.adapters.shelf, now):
-                        return
-            except (Unavailable, Conflict):
-                raise  # the database's trouble, not the body's: it is tried again
-            except Exception as error:  # a body that breaks us must not hold up those behind it
-                log.exception("a body in the inbox could not be worked on; it is kept, with the reason")
-                with self.database.transaction() as session:
-                    intake.set_aside(session, f"a defect of ours: {type(error).__name__}: {error}")
-
-    def _expire(self) -> None:
-        now = self.adapters.clock.now()
-        with self.database.reading() as session:
-            late = [(row.run_id, row.id) for row in runs.expired_approvals(session, now)]
-        for run_id, approval_id in late:
-            try:
-                self._expire_one(run_id, approval_id, now)
-            except (BadInput, Conflict) as error:  # one run that cannot be halted must not hold up the others
-                log.warning("an approval could not be ended", run=run_id, why=str(error))
-
-    def _expire_one(self, run_id: str, approval_id: str, now: datetime) -> None:
-        with self.database.transaction() as session:
-            run = runs.get(session, run_id)
-            snapshot, journey = self.adapters.snapshot(run)
-            approval = runs.live_approval(session, run_id)
-            if approval is not None and approval.id == approval_id:
-                decisions.expire(session, run, approval, snapshot, journey, now)
-
-    # -- after a crash
-
-    def recover(self) -> bool:
-        """Bring order after whatever happened to the last process; False when something needed for it is down.
-
-        This process holds the lock of the installation, so every VM with our mark, every token and every started
-        attempt is a leftover.
-        """
-        try:
-            swept = self.adapters.hypervisor.sweep()
-            with self.database.reading() as session:
-                accessors = tokens.undead(session)
-            if accessors:
-                self.adapters.secrets.recover(accessors)
-        except SignalboxError as error:  # also a token that cannot be proved dead: nothing is driven before it is
-            self.unwell["recovery"] = f"{error} ({error.remedy})" if error.remedy else str(error)
-            return False
-        self.unwell.pop("recovery", None)
-        if swept:
-            log.info("destroyed leftover VMs", tasks=swept)
-        with self.database.reading() as session:
-            orphans = runs.ids_in(session, sorted(LOST_WITH_ITS_WORKER))
-            holders = runs.holders(session)
-        for run_id in orphans:
-            self._adopt(run_id)
-        for run_id in holders:
-            self._let_go(run_id)
-        return True
-
-    def _adopt(self, run_id: str, defect: str = "") -> None:
+    def give_up(self, run_id: str, defect: str = "") -> None:
+        """Nobody drives this run any more, though our claim says so: it is as if its worker had died."""
         try:
             with self.database.reading() as session:
-                attempt = runs.started_attempt(session, run_id)
+                run, attempt = runs.get(session, run_id), runs.started_attempt(session, run_id)
+            if run.worker not in {None, self.claim.id}:
+                return
             if attempt is not None:
                 self.adapters.hypervisor.destroy(attempt.id)  # proof of death first
             with self.database.transaction() as session:
-                run = runs.get(session, run_id)
+                run = runs.lock(session, run_id, self.claim.id).run
+                if run.worker != self.claim.id and not defect:
+                    return
                 snapshot, journey = self.adapters.snapshot(run)
-                results.worker_died(session, run, snapshot, journey, self.adapters.clock.now(), defect)
+                now = self.adapters.clock.now()
+                lost.worker_died(session, run, snapshot, journey, now, defect=defect)
         except SignalboxError as error:
             log.error("a run could not be recovered", run=run_id, why=str(error))  # expected, no trace

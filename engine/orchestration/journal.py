@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.coordination.machine import MACHINE
 from engine.domain.ports import Clock
-from engine.store import incidents, runs, tokens
+from engine.store import chain, runs, tokens
 from engine.store.session import Database, Session
 
 
@@ -57,7 +57,7 @@ class Journal:
 
     def _event(self, session: Session, run_id: str, kind: str, text: str, **detail: Any) -> None:
         run = runs.get(session, run_id)
-        incidents.append_event(
+        chain.append(
             session,
             number=run.incident_number,
             run_id=run_id,

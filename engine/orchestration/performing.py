@@ -49,6 +49,11 @@ class Running:
         with self._lock:
             self._tasks.pop(run_id, None)
 
+    def enter(self, run_id: str) -> None:
+        """This run is taken up: what stopped it before does not count any more."""
+        with self._lock:
+            self._stopped.discard(run_id)
+
     def is_stopped(self, run_id: str) -> bool:
         """Whether this run was stopped from outside."""
         with self._lock:
@@ -66,6 +71,16 @@ class Running:
         except SignalboxError as error:  # libvirt is away: the VM ends itself when its time is over
             log.warning("a VM could not be destroyed at once", run=run_id, task=task_id, why=str(error))
 
+    def stop_all(self) -> None:
+        """Destroy every VM that works for us, all at once: our claims are about to end."""
+        with self._lock:
+            run_ids = tuple(self._tasks)
+        threads = [threading.Thread(target=self.stop, args=(run_id,), daemon=True) for run_id in run_ids]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performer:
@@ -74,6 +89,7 @@ class Performer:
     adapters: Adapters
     running: Running
     snapshot: Snapshot
+    may_go: Callable[[], bool]
 
     def attempt(self, work: AttemptWork) -> Ended:
         """Make an attempt in its own VM, with secrets of its own that are dead when this returns.
@@ -120,6 +136,10 @@ class Performer:
         if not self.running.begin(work.run_id, task.id):
             return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason="the run was stopped")
         try:
+            if not self.may_go():  # the last look: a kill switch, a claim that ended, a run that somebody ended
+                return Ended(
+                    attempt_id=work.attempt_id, ok=False, unknown=False, reason="it was stopped before it began"
+                )
             result = self.adapters.hypervisor.run(task, grant.redactor, _logger(work))
         finally:
             self.running.end(work.run_id)

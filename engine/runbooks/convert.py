@@ -40,6 +40,7 @@ def runbook(file: edge.RunbookEdge) -> Runbook:
         targets={name: _target(name, target) for name, target in file.targets.items()},
         escalate=Escalate(to=file.escalate.to, after_s=file.escalate.after),
         steps=tuple(_step(step) for step in file.steps),
+        pool=file.pool,
     )
 
 

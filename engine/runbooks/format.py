@@ -328,6 +328,7 @@ class RunbookEdge(Edge):
     owner: Sentence = Field(description="the team that answers for it")
     trigger: TriggerEdge = Field(description="which alerts start it")
     deadline: Duration = Field(description="how long the whole run may take")
+    pool: Name = Field("default", description="whose workers drive it, where there are several pools")
     inputs: dict[InputName, InputEdge] = Field(default_factory=dict, max_length=20)
     targets: dict[Name, TargetEdge] = Field(min_length=1, max_length=20, description="the systems that it works on")
     escalate: EscalateEdge = Field(description="who is asked when it halts")

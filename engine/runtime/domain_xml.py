@@ -21,9 +21,10 @@ TB_CACHE_MB = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Whose VM it is. All three are plain names (`session.NAME`)."""
+    """Whose VM it is. All four are plain names (`session.NAME`). `process`: who works with it."""
 
     owner: str
+    process: str
     task: str
     run: str
 
@@ -42,7 +43,8 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
   <name>{escape(domain_name(mark.task))}</name>
   <uuid>{uuid}</uuid>
   <metadata>
-    <v:vm xmlns:v='{NAMESPACE}' owner={quoteattr(mark.owner)} task={quoteattr(mark.task)} run={quoteattr(mark.run)}/>
+    <v:vm xmlns:v='{NAMESPACE}' owner={quoteattr(mark.owner)} process={quoteattr(mark.process)}
+      task={quoteattr(mark.task)} run={quoteattr(mark.run)}/>
   </metadata>
   <memory unit='MiB'>{memory_mb}</memory>
   <vcpu>1</vcpu>
@@ -82,8 +84,9 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
 
 def read_mark(metadata: str) -> Mark | None:
     """The mark in a domain's metadata element as libvirt gives it; None when it is none of ours."""
-    found = dict(re.findall(r"\b(owner|task|run)=['\"]([A-Za-z0-9._-]+)['\"]", metadata))
+    found = dict(re.findall(r"\b(owner|process|task|run)=['\"]([A-Za-z0-9._-]+)['\"]", metadata))
     try:
-        return Mark(owner=found["owner"], task=found["task"], run=found["run"])
+        # a VM of a release that named no process is nobody's now
+        return Mark(owner=found["owner"], process=found.get("process", ""), task=found["task"], run=found["run"])
     except KeyError:
         return None

@@ -61,14 +61,17 @@ class _Running:
 class LibvirtHypervisor:
     """VMs on one libvirt. Connects when first needed, and again after libvirtd came back. Thread-safe.
 
-    `images`: the folder of guest images. `owner`: this installation's mark; only VMs that carry it are ever touched.
+    `images`: the folder of guest images. `owner`: this host's mark; only VMs that carry it are ever touched. `process`:
+    who works with the VMs that this process starts.
     `accel`: "auto" believes a short real boot under KVM, never libvirt's capabilities.
     """
 
-    def __init__(self, uri: str, images: Path, owner: str, accel: Accel = "auto") -> None:
-        if not session.NAME.fullmatch(owner):
-            raise BadInput(f"owner mark {owner!r} is not plain", "use letters, digits, . _ -")
+    def __init__(self, uri: str, images: Path, owner: str, accel: Accel = "auto", process: str = "nobody") -> None:
+        for mark in (owner, process):
+            if not session.NAME.fullmatch(mark):
+                raise BadInput(f"mark {mark!r} is not plain", "use letters, digits, . _ -")
         self._uri, self._images, self._owner, self._accel = uri, images, owner, accel
+        self._process = process
         self._connecting = threading.Lock()
         self._connection: Any = None
         self._capabilities = ""
@@ -103,10 +106,17 @@ class LibvirtHypervisor:
             raise Unavailable(f"the VM of {task_id} did not end", "look at libvirtd")
         return True
 
-    def sweep(self, keep: Collection[str] = ()) -> tuple[str, ...]:
+    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
         """See `ports.Hypervisor.sweep`. Raises Unavailable."""
-        doomed = [mark.task for _, mark in self._ours() if mark.task not in keep]
-        return tuple(task_id for task_id in doomed if self.destroy(task_id))
+        return self._destroy_all(lambda mark: mark.process not in living)
+
+    def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
+        """See `ports.Hypervisor.destroy_all_of`."""
+        return self._destroy_all(lambda mark: mark.run == run_id)
+
+    def _destroy_all(self, doomed: Callable[[Mark], bool]) -> tuple[str, ...]:
+        tasks = [mark.task for _, mark in self._ours() if doomed(mark)]
+        return tuple(task_id for task_id in tasks if self.destroy(task_id))
 
     def image_digest(self, image_name: str) -> str:
         """See `ports.Hypervisor.image_digest`."""
@@ -213,7 +223,7 @@ class LibvirtHypervisor:
         dac = re.search(r"<model>dac</model>.*?<baselabel[^>]*>\+(\d+):\+(\d+)<", self._capabilities, re.DOTALL)
         if dac is not None:
             image.check_readable(files, int(dac[1]), int(dac[2]))
-        mark = Mark(owner=self._owner, task=task.id, run=task.run_id)
+        mark = Mark(owner=self._owner, process=self._process, task=task.id, run=task.run_id)
         return domain_xml.domain(mark, domain_id, files, memory_mb=task.memory_mb, kvm=kvm, relabel=dac is None)
 
     # -- the end of a VM

@@ -25,7 +25,7 @@ from engine.runtime.streams import ChannelEnded, Stream
 
 SECRETS = "/run/secrets"
 GRACE_S = 3.0
-SPARE_LIFE_S = 300.0
+SPARE_LIFE_S = 120.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

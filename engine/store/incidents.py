@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -12,8 +11,8 @@ from sqlalchemy.orm import Session
 from engine.domain.alert import Alert as AlertValue
 from engine.domain.alert import AlertStatus, Severity
 from engine.domain.harness import NoteDraft
-from engine.domain.states import DECIDED_BY_A_PERSON, EVENT_OF_VERDICT, IncidentState, Move
-from engine.store import models
+from engine.domain.states import DECIDED_BY_A_PERSON, EVENT_OF_VERDICT, IncidentState
+from engine.store import chain, models
 from engine.store.ids import new_token
 
 
@@ -112,35 +111,6 @@ def resolved_at(session: Session, number: int) -> datetime | None:
     return max(row.seen_at for row in rows)
 
 
-def append_event(
-    session: Session,
-    *,
-    number: int,
-    run_id: str | None,
-    at: datetime,
-    kind: str,
-    actor: str,
-    text: str,
-    detail: Mapping[str, Any] | None = None,
-    move: Move | None = None,
-) -> models.Event:
-    """One more row of history. `move` makes the database check its legality."""
-    row = models.Event(
-        incident_number=number,
-        run_id=run_id,
-        at=at,
-        kind=kind,
-        actor=actor,
-        text=text[:2000],
-        detail=dict(detail or {}),
-        move_source=move.source.value if move else None,
-        move_target=move.target.value if move else None,
-    )
-    session.add(row)
-    session.flush()
-    return row
-
-
 def alert_values(session: Session, number: int) -> tuple[AlertValue, ...]:
     """The incident's alerts as values, oldest first."""
     return tuple(
@@ -189,9 +159,10 @@ def next_note_id(session: Session) -> int:
 def kinds_since_last_verdict(session: Session, run_id: str, kinds: Collection[str]) -> tuple[str, ...]:
     """Kinds of the run's events since a gate last gave a verdict or a person decided, those asked for only."""
     ends = [*(event.value for event in EVENT_OF_VERDICT.values()), *(event.value for event in DECIDED_BY_A_PERSON)]
+    chain.write(session)
     table = models.Event
-    last = sa.select(sa.func.coalesce(sa.func.max(table.id), 0)).where(table.run_id == run_id, table.kind.in_(ends))
+    last = sa.select(sa.func.coalesce(sa.func.max(table.seq), 0)).where(table.run_id == run_id, table.kind.in_(ends))
     query = sa.select(table.kind).where(
-        table.run_id == run_id, table.kind.in_(list(kinds)), table.id > last.scalar_subquery()
+        table.run_id == run_id, table.kind.in_(list(kinds)), table.seq > last.scalar_subquery()
     )
-    return tuple(session.scalars(query.order_by(table.id)))
+    return tuple(session.scalars(query.order_by(table.seq)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -13,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import OperationalError
 
+from engine.domain.errors import BadInput
 from engine.domain.states import MOVES
 from engine.store.models import Move
 from engine.store.session import Database, away
@@ -37,14 +39,54 @@ def current(database: Database) -> str:
         return MigrationContext.configure(connection).get_current_revision() or ""
 
 
+def bring_up_to_date(database: Database) -> None:
+    """Before a start. SQLite is this process's own, so it is migrated here and now.
+
+    Raises BadInput for a Postgres at another revision: who owns its tables migrates it, before a new release starts.
+    """
+    if not database.is_shared:
+        upgrade(database)
+        return
+    have, want = current(database), newest()
+    if have != want:
+        raise BadInput(
+            f"the database is at revision {have or 'none'}, this release wants {want}",
+            "as the owner of its tables: signalbox migrate",
+        )
+
+
 def upgrade(database: Database, revision: str = "head") -> None:
     """Migrate, and bring the table of moves to this release's. Repeatable. Raises Unavailable."""
     config = _config()
-    with _answering(), database.engine.begin() as connection:
+    with _answering(), _foreign_keys_off(database), database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         if revision == "head":
             _write_moves(connection)
+        if not database.is_shared:
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise BadInput(f"rows that refer to nothing: {broken[:3]}", "restore the database from before")
+
+
+@contextlib.contextmanager
+def _foreign_keys_off(database: Database) -> Iterator[None]:
+    """SQLite makes a table anew to change it: others must not lose their rows meanwhile.
+    https://www.sqlite.org/lang_altertable.html#otheralter (steps 1, 11, 12)"""
+    if database.is_shared:
+        yield
+        return
+    database.engine.dispose()  # each connection says how it is opened
+
+    def off(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA foreign_keys=OFF")
+
+    sa.event.listen(database.engine, "connect", off)
+    try:
+        yield
+    finally:
+        sa.event.remove(database.engine, "connect", off)
+        database.engine.dispose()
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from engine.domain.incident import MessageRef, OutboxItem, Topic
@@ -13,34 +15,57 @@ from engine.store import models
 ASKS_A_PERSON = 10
 REPORTS = 50
 PROGRESS = 90
-COALESCED = frozenset({Topic.CARD, Topic.FEED})
+OUTBOX = "outbox"
+
+COALESCED = (Topic.CARD, Topic.FEED)
 """ Rendered from what is true when they are sent: one waiting row is enough. """
 
 
 def tell(session: Session, topic: Topic, number: int, subject: str, key: str, priority: int, now: datetime) -> None:
-    """Enqueue one thing to tell; the same key is enqueued once, a waiting card or feed line serves for all."""
-    table = models.Outbox
-    same = sa.select(table.id).where(table.key == key)
-    if topic in COALESCED:
-        same = sa.select(table.id).where(
-            table.topic == topic, table.incident_number == number, table.state == "pending"
-        )
-    if session.scalar(same.limit(1).with_for_update()) is not None:
+    """Enqueue one thing to tell; the same key is enqueued once."""
+    _collect(session, topic, number, subject, key, f"incident:{number}", priority, now)
+
+
+def refresh(session: Session, number: int, now: datetime) -> None:
+    """The card and the feed line show what is true when they are sent: one waiting row of each serves for all."""
+    for topic in COALESCED:
+        key = f"{topic.value}:{number}"
+        _collect(session, topic, number, str(number), key, key, PROGRESS, now)
+
+
+def _collect(
+    session: Session, topic: Topic, number: int, subject: str, key: str, lane: str, priority: int, now: datetime
+) -> None:
+    rows: dict[str, dict[str, Any]] = session.info.setdefault(OUTBOX, {})
+    rows[key] = {
+        "key": key,
+        "lane": lane,
+        "topic": topic,
+        "incident_number": number,
+        "subject": subject,
+        "priority": priority,
+        "state": "pending",
+        "attempts": 0,
+        "ambiguous": False,
+        "not_before": now,
+        "created_at": now,
+        "error": "",
+    }
+
+
+def write(session: Session) -> None:
+    """Write what was told. Called at the end of every transaction.
+
+    A row of the same key that waits already is locked until the commit: it must not be sent before what it would then
+    show is there.
+    """
+    rows: dict[str, dict[str, Any]] = session.info.pop(OUTBOX, {})
+    if not rows:
         return
-    lane = f"incident:{number}" if topic not in COALESCED else f"{topic.value}:{number}"
-    session.add(
-        table(
-            key=key,
-            lane=lane,
-            topic=topic,
-            incident_number=number,
-            subject=subject,
-            priority=priority,
-            not_before=now,
-            created_at=now,
-        )
-    )
-    session.flush()
+    dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(models.Outbox)
+    once = insert.on_conflict_do_update(index_elements=["key"], set_={"key": insert.excluded.key})
+    session.execute(once, list(rows.values()))
 
 
 def due(session: Session, now: datetime, limit: int) -> tuple[OutboxItem, ...]:
@@ -71,6 +96,8 @@ def due(session: Session, now: datetime, limit: int) -> tuple[OutboxItem, ...]:
             )
         )
         row.state, row.attempts = "sending", row.attempts + 1
+        if row.topic in COALESCED:  # what happens from now on needs another card
+            row.key = f"{row.lane}:{row.id}"
     session.flush()
     return tuple(items)
 

@@ -1,4 +1,4 @@
-"""Runs, attempts, artefacts, verdicts, approvals, escalations, locks: what coordination reads and writes.
+"""Runs, their attempts, artefacts, verdicts and locks: what coordination reads and writes.
 
 A run's state is written by `compare_and_set` only, an attempt's by `end_attempt` only; both are called by
 `engine.coordination.machine` and by nothing else (an architecture test proves it).
@@ -6,23 +6,47 @@ A run's state is written by `compare_and_set` only, an attempt's by `end_attempt
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer_group
+from sqlalchemy.orm.attributes import set_committed_value
 
 from engine.domain.digest import of_bytes
 from engine.domain.errors import Conflict, Refused
-from engine.domain.states import FINAL, ApprovalState, AttemptState, RunState, Verdict
-from engine.store import models
+from engine.domain.states import FINAL, LOST_WITH_ITS_WORKER, AttemptState, RunState, Verdict
+from engine.store import chain, models
 
 FINALS = tuple(sorted(FINAL))
+PAST = "past"
+
+
+@dataclass(slots=True)
+class Past:
+    """What was tried and measured in a run so far, oldest first. Read once, then kept up by whoever writes it here."""
+
+    attempts: list[models.Attempt]
+    verdicts: list[models.GateVerdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A run that is ours until the transaction ends, and what was true then.
+
+    `switch`: the kill switch is on. `worker_lives`: nobody has declared the asking worker dead.
+    """
+
+    run: models.Run
+    switch: bool
+    worker_lives: bool
 
 
 def get(session: Session, run_id: str) -> models.Run:
     """The run as it is now; raises Conflict when there is none."""
+    session.flush()
     run = session.get(models.Run, run_id, populate_existing=True)
     if run is None:
         raise Conflict(f"there is no run {run_id}")
@@ -54,27 +78,81 @@ def ids_in(session: Session, states: Collection[RunState]) -> tuple[str, ...]:
     return tuple(session.scalars(query))
 
 
-def compare_and_set(session: Session, run: models.Run, **values: Any) -> models.Run:
-    """Update a run if it is still the version that was read; raises Conflict when it moved on."""
-    session.flush()
-    update = (
-        sa.update(models.Run)
-        .where(models.Run.id == run.id, models.Run.version == run.version)
-        .values(version=run.version + 1, **values)
-        .execution_options(synchronize_session=False)
+def whole(session: Session, run_id: str) -> models.Run:
+    """The run with the runbook that it keeps; raises Conflict when there is none."""
+    run = session.get(models.Run, run_id, populate_existing=True, options=[undefer_group("runbook")])
+    if run is None:
+        raise Conflict(f"there is no run {run_id}")
+    return run
+
+
+def _switch() -> sa.ScalarSelect[bool]:
+    """The newest throw of the kill switch."""
+    return sa.select(models.KillSwitch.on).order_by(models.KillSwitch.id.desc()).limit(1).scalar_subquery()
+
+
+def may_go(session: Session, run_id: str, worker: str) -> bool:
+    """Whether this worker may still begin what the run was moved for."""
+    query = sa.select(_switch()).where(models.Run.id == run_id, models.Run.worker == worker)
+    query = query.where(models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER)))
+    row = session.execute(query).one_or_none()
+    return row is not None and not row[0]
+
+
+def lock(session: Session, run_id: str, worker: str = "") -> Locked:
+    """The run as it is now, locked together with its incident's chain; raises Conflict when there is none."""
+    incident = models.Incident
+    lives = sa.select(models.Worker.ended_at.is_(None)).where(models.Worker.id == worker).scalar_subquery()
+    query = (
+        sa.select(models.Run, incident.head_seq, incident.head_hash, _switch(), lives)
+        .join(incident, incident.number == models.Run.incident_number)
+        .where(models.Run.id == run_id)
+        .with_for_update(of=[models.Run, incident], key_share=True)
+        .execution_options(populate_existing=True)
     )
-    if session.connection().execute(update).rowcount != 1:
-        raise Conflict(f"run {run.id} moved on meanwhile")
-    return get(session, run.id)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise Conflict(f"there is no run {run_id}")
+    run, seq, link, on, living = row
+    chain.know_head(session, run.incident_number, chain.head_of(seq, link))
+    return Locked(run, bool(on), bool(living))
 
 
-def say_waits_for(session: Session, run: models.Run, text: str) -> bool:
+def compare_and_set(session: Session, run: models.Run, **values: Any) -> models.Run:
+    """Update a run; it is written with the transaction, which fails with Conflict if the run moved on meanwhile."""
+    session.add(run)  # it may have been read in another transaction: then its version tells whether it is still so
+    for name, value in values.items():
+        setattr(run, name, value)
+    return run
+
+
+def say_waits_for(run: models.Run, text: str) -> bool:
     """Remember what a run waits for; True when that is news."""
     if run.waits_for == text:
         return False
     run.waits_for = text
-    session.flush()
     return True
+
+
+# -- its past
+
+
+def past(session: Session, run_id: str) -> Past:
+    """What was tried and measured so far."""
+    known: dict[str, Past] = session.info.setdefault(PAST, {})
+    if run_id not in known:
+        tried = sa.select(models.Attempt).where(models.Attempt.run_id == run_id)
+        found = sa.select(models.GateVerdict).where(models.GateVerdict.run_id == run_id)
+        known[run_id] = Past(
+            list(session.scalars(tried.order_by(models.Attempt.started_at, models.Attempt.id))),
+            list(session.scalars(found.order_by(models.GateVerdict.ended_at, models.GateVerdict.id))),
+        )
+    return known[run_id]
+
+
+def remember(session: Session, run_id: str, known: Past) -> None:
+    """The past is known: the run is still at the version at which it was read."""
+    session.info.setdefault(PAST, {})[run_id] = known
 
 
 # -- attempts and artefacts
@@ -82,42 +160,70 @@ def say_waits_for(session: Session, run: models.Run, text: str) -> bool:
 
 def add_attempt(session: Session, attempt: models.Attempt) -> models.Attempt:
     """A started attempt; the database refuses a second one for the run."""
+    past(session, attempt.run_id).attempts.append(attempt)
     session.add(attempt)
-    session.flush()
     return attempt
 
 
 def started_attempt(session: Session, run_id: str) -> models.Attempt | None:
     """The attempt that is under way."""
-    return session.scalar(
-        sa.select(models.Attempt).where(models.Attempt.run_id == run_id, models.Attempt.state == AttemptState.STARTED)
-    )
+    under_way = [row for row in past(session, run_id).attempts if row.state is AttemptState.STARTED]
+    return under_way[-1] if under_way else None
 
 
-def get_attempt(session: Session, attempt_id: str) -> models.Attempt:
+def get_attempt(session: Session, run_id: str, attempt_id: str) -> models.Attempt:
     """The attempt; raises Conflict when there is none."""
-    attempt = session.get(models.Attempt, attempt_id, populate_existing=True)
-    if attempt is None:
-        raise Conflict(f"there is no attempt {attempt_id}")
-    return attempt
+    for row in past(session, run_id).attempts:
+        if row.id == attempt_id:
+            return row
+    raise Conflict(f"there is no attempt {attempt_id}")
 
 
-def end_attempt(session: Session, attempt_id: str, state: AttemptState, now: datetime, reason: str) -> bool:
+def end_attempt(
+    session: Session, attempt: models.Attempt, state: AttemptState, now: datetime, reason: str, **values: Any
+) -> bool:
     """End a started attempt; False when somebody ended it before (its worker was thought dead)."""
+    ending = {"state": state, "ended_at": now, "reason": reason[:4000], **values}
     update = (
         sa.update(models.Attempt)
-        .where(models.Attempt.id == attempt_id, models.Attempt.state == AttemptState.STARTED)
-        .values(state=state, ended_at=now, reason=reason[:4000])
+        .where(models.Attempt.id == attempt.id, models.Attempt.state == AttemptState.STARTED)
+        .values(**ending)
         .execution_options(synchronize_session=False)
     )
     session.flush()
-    return session.connection().execute(update).rowcount == 1
+    if session.connection().execute(update).rowcount != 1:
+        return False
+    _now_known(attempt, ending)
+    return True
+
+
+def keep_late(
+    session: Session,
+    attempt: models.Attempt,
+    *,
+    stdout: str,
+    stderr: str,
+    output: Mapping[str, Any] | None,
+    connections: list[Any],
+    artefact_digest: str | None = None,
+) -> None:
+    """What came of an attempt after it had been given up: evidence, nothing else."""
+    came = {"stdout": stdout, "stderr": stderr, "output": output, "connections": connections, "late": True}
+    came["artefact_digest"] = artefact_digest
+    update = sa.update(models.Attempt).where(models.Attempt.id == attempt.id).values(**came)
+    session.execute(update.execution_options(synchronize_session=False))
+    _now_known(attempt, came)
+
+
+def _now_known(row: models.Attempt, values: Mapping[str, Any]) -> None:
+    """What an UPDATE wrote; the row may have been read in another transaction of this drive."""
+    for name, value in values.items():
+        set_committed_value(row, name, value)
 
 
 def attempts(session: Session, run_id: str) -> tuple[models.Attempt, ...]:
     """All attempts of a run, oldest first."""
-    query = sa.select(models.Attempt).where(models.Attempt.run_id == run_id)
-    return tuple(session.scalars(query.order_by(models.Attempt.started_at, models.Attempt.id)))
+    return tuple(past(session, run_id).attempts)
 
 
 def keep_artefact(session: Session, data: bytes) -> str:
@@ -146,19 +252,18 @@ def artefact(session: Session, digest: str) -> bytes:
 
 def add_verdict(session: Session, row: models.GateVerdict) -> None:
     """What a gate found."""
+    past(session, row.run_id).verdicts.append(row)
     session.add(row)
-    session.flush()
 
 
 def verdicts(session: Session, run_id: str) -> tuple[models.GateVerdict, ...]:
     """All verdicts of a run, oldest first."""
-    query = sa.select(models.GateVerdict).where(models.GateVerdict.run_id == run_id)
-    return tuple(session.scalars(query.order_by(models.GateVerdict.ended_at, models.GateVerdict.id)))
+    return tuple(past(session, run_id).verdicts)
 
 
 def last_verdict(session: Session, run_id: str, leg: str) -> models.GateVerdict | None:
-    """The newest verdict of this gate, whatever it says."""
-    rows = [row for row in verdicts(session, run_id) if row.leg == leg]
+    """The newest verdict of this gate, whatever it says. One that came late says nothing about how the run stands."""
+    rows = [row for row in verdicts(session, run_id) if row.leg == leg and not row.late]
     return rows[-1] if rows else None
 
 
@@ -168,109 +273,14 @@ def held_evidence(session: Session, run_id: str, legs: Collection[str]) -> tuple
     return tuple(row.id for row in newest.values() if row is not None and row.verdict is Verdict.HELD)
 
 
-# -- approvals
-
-
-def add_approval(session: Session, row: models.Approval) -> None:
-    """An asked-for yes; the database refuses a second live one for the run."""
-    session.add(row)
-    session.flush()
-
-
-def live_approval(session: Session, run_id: str) -> models.Approval | None:
-    """The approval in play: asked for, or given and not yet used."""
-    return session.scalar(
-        sa.select(models.Approval).where(
-            models.Approval.run_id == run_id,
-            models.Approval.state.in_([ApprovalState.PENDING, ApprovalState.APPROVED]),
-        )
-    )
-
-
-def approval_by_token(session: Session, token: str) -> models.Approval | None:
-    """The approval whose buttons carry this token."""
-    return session.scalar(sa.select(models.Approval).where(models.Approval.token == token))
-
-
-def end_approval(
-    session: Session, approval: models.Approval, state: ApprovalState, *, source: ApprovalState, **values: Any
-) -> None:
-    """Move an approval on, if it is still where it was; raises Conflict when somebody was faster."""
-    session.flush()
-    update = (
-        sa.update(models.Approval)
-        .where(models.Approval.id == approval.id, models.Approval.state == source)
-        .values(state=state, **values)
-        .execution_options(synchronize_session=False)
-    )
-    if session.connection().execute(update).rowcount != 1:
-        raise Conflict("this approval was decided already")
-    session.refresh(approval)
-
-
-def expired_approvals(session: Session, now: datetime) -> tuple[models.Approval, ...]:
-    """Approvals that nobody answered in time."""
-    return tuple(
-        session.scalars(
-            sa.select(models.Approval).where(
-                models.Approval.state == ApprovalState.PENDING, models.Approval.expires_at <= now
-            )
-        )
-    )
-
-
-def approvals(session: Session, run_id: str) -> tuple[models.Approval, ...]:
-    """All approvals of a run, oldest first."""
-    query = sa.select(models.Approval).where(models.Approval.run_id == run_id)
-    return tuple(session.scalars(query.order_by(models.Approval.requested_at, models.Approval.id)))
-
-
-# -- escalations
-
-
-def add_escalation(session: Session, row: models.Escalation) -> None:
-    """A halt that a person must decide."""
-    session.add(row)
-    session.flush()
-
-
-def open_escalation(session: Session, run_id: str) -> models.Escalation | None:
-    """The undecided escalation of a run."""
-    return session.scalar(
-        sa.select(models.Escalation).where(models.Escalation.run_id == run_id, models.Escalation.decided.is_(None))
-    )
-
-
-def escalation_by_token(session: Session, token: str) -> models.Escalation | None:
-    """The escalation whose buttons carry this token."""
-    return session.scalar(sa.select(models.Escalation).where(models.Escalation.token == token))
-
-
-def decide_escalation(session: Session, row: models.Escalation, **values: Any) -> None:
-    """Write the decision, if none is there yet; raises Conflict when somebody was faster."""
-    session.flush()
-    update = (
-        sa.update(models.Escalation)
-        .where(models.Escalation.id == row.id, models.Escalation.decided.is_(None))
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    if session.connection().execute(update).rowcount != 1:
-        raise Conflict("this was decided already")
-    session.refresh(row)
-
-
-def escalations(session: Session, run_id: str) -> tuple[models.Escalation, ...]:
-    """All escalations of a run, oldest first."""
-    query = sa.select(models.Escalation).where(models.Escalation.run_id == run_id)
-    return tuple(session.scalars(query.order_by(models.Escalation.raised_at, models.Escalation.id)))
-
-
 # -- locks
 
 
 def take_locks(session: Session, run_id: str, targets: Collection[str], now: datetime) -> str | None:
-    """Take all these targets for the run, or none; returns the id of a run that holds one of them."""
+    """Take all these targets for the run, or none; returns the id of a run that holds one of them.
+
+    Raises Conflict (with the transaction) when another run takes one at the same moment.
+    """
     held = session.scalars(sa.select(models.TargetLock).where(models.TargetLock.target.in_(sorted(targets))))
     mine = set()
     for lock in held:
@@ -280,19 +290,18 @@ def take_locks(session: Session, run_id: str, targets: Collection[str], now: dat
     session.add_all(
         models.TargetLock(target=target, run_id=run_id, taken_at=now) for target in sorted(set(targets) - mine)
     )
-    session.flush()
     return None
 
 
 def release_locks(session: Session, run_id: str) -> bool:
     """Give all targets of a run back; False when it held none."""
-    held = tuple(session.scalars(sa.select(models.TargetLock).where(models.TargetLock.run_id == run_id)))
-    for lock in held:
-        session.delete(lock)
     session.flush()
-    return bool(held)
+    release = sa.delete(models.TargetLock).where(models.TargetLock.run_id == run_id)
+    return session.connection().execute(release).rowcount > 0
 
 
-def holders(session: Session) -> tuple[str, ...]:
-    """Ids of the runs that hold a target."""
-    return tuple(session.scalars(sa.select(models.TargetLock.run_id).distinct()))
+def queued(session: Session) -> tuple[models.Run, ...]:
+    """The queued runs that nobody has claimed, most urgent first."""
+    table = models.Run
+    query = sa.select(table).where(table.state == RunState.QUEUED, table.worker.is_(None))
+    return tuple(session.scalars(query.order_by(table.priority.desc(), table.opened_at)))

@@ -1,37 +1,46 @@
 """Opening a database and one transaction at a time, on SQLite and on Postgres alike.
 
-Wake-ups collected in a transaction leave only after its commit, so that nobody runs ahead of rows that are not there.
+What a transaction collects (events, things to tell, wake-ups) is written together at its end. Wake-ups are rows of the
+same transaction on Postgres, and calls after the commit on SQLite: nobody runs ahead of rows that are not there.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
 
 from engine.domain.errors import BadInput, Conflict, Unavailable
+from engine.store import chain, outbox, wakeups
+from engine.store.wakeups import WakeUp
 
 __all__ = ["Database", "Session", "open_engine"]
 
 BUSY_TIMEOUT_MS = 30_000
-DRIVING = 7_310_226
-""" The advisory lock of whoever drives runs; any number that nobody else uses on this database. """
+POOL = 16
+""" Connections kept, and as many again when it is busy: the bot's threads and the runs of a worker. """
+SILENT_CLIENT = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+""" A server that the network no longer reaches must not be waited for without end.
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS """
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, patience_s: float = 10) -> sa.Engine:
     """An engine with the same promises on both dialects.
 
     SQLite: WAL, `synchronous=FULL` ("started" must survive a power cut), foreign keys on, and BEGIN IMMEDIATE, for a
     transaction that reads first and writes later fails with "database is locked" otherwise.
+    Postgres: a session that falls silent in a transaction is ended after `patience_s`, since others wait for its rows.
     Raises BadInput for what is no URL of a database that we can speak to.
     """
     if not url.startswith("sqlite"):
         try:
-            return sa.create_engine(url, pool_pre_ping=True)
+            return _open_postgres(url, patience_s)
         except (sa.exc.ArgumentError, ImportError) as error:
             remedy = "write postgresql+psycopg://USER:PASSWORD@HOST/NAME, and pip install 'signalbox[postgres]'"
             raise BadInput(f"SIGNALBOX_DATABASE_URL cannot be used ({type(error).__name__})", remedy) from None
@@ -56,18 +65,32 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
-class Database:
-    """One database. `on_wake` is called with a run's id after the commit of the transaction that made it runnable."""
+def _open_postgres(url: str, patience_s: float) -> sa.Engine:
+    milliseconds = int(patience_s * 1000)
+    options = f"-c idle_in_transaction_session_timeout={milliseconds} -c lock_timeout={milliseconds}"
+    arguments = {**SILENT_CLIENT, "tcp_user_timeout": milliseconds, "options": options}
+    return sa.create_engine(url, pool_pre_ping=True, pool_size=POOL, max_overflow=POOL, connect_args=arguments)
 
-    def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
+
+class Database:
+    """One database. On SQLite `on_wake` is called with each wake-up after the commit of what made the run runnable."""
+
+    def __init__(self, url: str, *, patience_s: float = 10) -> None:
+        """`patience_s`: how long Postgres waits for a client that went silent in a transaction."""
+        self.engine = open_engine(url, patience_s)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self.on_wake: Callable[[str], None] = lambda _run_id: None
+        self._send = _job_sender() if self.dialect == "postgresql" else None
+        self.on_wake: Callable[[WakeUp], None] = lambda _wake_up: None
 
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect.name
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may drive runs on it."""
+        return self._send is not None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -88,45 +111,41 @@ class Database:
     @contextlib.contextmanager
     def _session(self, *, reads: bool) -> Iterator[Session]:
         session = self._sessions()
+        wake_ups: Collection[WakeUp] = ()
         try:
             with session, session.begin():
                 if reads:
                     session.connection(execution_options={"reads": True})
                 yield session
-            for run_id in session.info.pop("wake", ()):
-                self.on_wake(run_id)
+                session.flush()
+                chain.write(session)
+                outbox.write(session)
+                wake_ups = wakeups.taken(session)
+                if wake_ups and self._send is not None:
+                    self._send(session, wake_ups)
+        except StaleDataError as error:
+            raise Conflict("a run moved on meanwhile") from error
         except IntegrityError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
         except OperationalError as error:
             raise away(error) from error
         except DBAPIError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the one process that drives runs on this database; raises Conflict when another does.
-
-        SQLite needs nothing here: its installation is held by a file lock. On Postgres a session's advisory lock ends
-        with its connection. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
-        """
-        if self.dialect == "sqlite":
-            yield
-            return
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(DRIVING))):
-                raise Conflict("another Signalbox drives the runs of this database", "stop it first")
-            yield
+        if self._send is None:
+            for wake_up in wake_ups:
+                self.on_wake(wake_up)
 
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
 
 
+def _job_sender() -> Callable[[Session, Collection[WakeUp]], None]:
+    """Procrastinate comes with the extra `postgres`: who has SQLite only does not need it."""
+    sender: Callable[[Session, Collection[WakeUp]], None] = importlib.import_module("engine.store.jobs").send
+    return sender
+
+
 def away(error: OperationalError) -> Unavailable:
     """What it means when the database does not answer."""
     return Unavailable(f"the database did not answer: {error.orig}", "check SIGNALBOX_DATABASE_URL and the disk")
-
-
-def wake(session: Session, run_id: str) -> None:
-    """Ask for this run to be driven, once the transaction of `session` has committed."""
-    session.info.setdefault("wake", []).append(run_id)

@@ -50,3 +50,11 @@ def undead_at_rest(session: Session) -> tuple[str, ...]:
         .where(models.VaultToken.revoked_at.is_(None), models.Run.state.not_in(moving))
     )
     return tuple(session.scalars(query.order_by(models.VaultToken.kind != "run", models.VaultToken.minted_at)))
+
+
+def undead_of(session: Session, run_id: str) -> tuple[str, ...]:
+    """Accessors of a run's tokens that were not proved dead yet, run tokens first."""
+    query = sa.select(models.VaultToken.accessor).where(
+        models.VaultToken.revoked_at.is_(None), models.VaultToken.run_id == run_id
+    )
+    return tuple(session.scalars(query.order_by(models.VaultToken.kind != "run", models.VaultToken.minted_at)))

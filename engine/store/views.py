@@ -29,7 +29,7 @@ from engine.domain.states import (
     RunState,
     Verdict,
 )
-from engine.store import incidents, models, runs
+from engine.store import incidents, models, questions, runs
 
 
 def attempt(row: models.Attempt) -> AttemptView:
@@ -153,9 +153,9 @@ def note(row: models.Note) -> NoteView:
 
 def events(session: Session, number: int) -> tuple[EventView, ...]:
     """The history of an incident, oldest first."""
-    query = sa.select(models.Event).where(models.Event.incident_number == number).order_by(models.Event.id)
+    query = sa.select(models.Event).where(models.Event.incident_number == number).order_by(models.Event.seq)
     return tuple(
-        EventView(id=row.id, at=row.at, kind=row.kind, actor=row.actor, text=row.text, detail=row.detail)
+        EventView(id=row.seq, at=row.at, kind=row.kind, actor=row.actor, text=row.text, detail=row.detail)
         for row in session.scalars(query)
     )
 
@@ -233,8 +233,8 @@ def run(session: Session, row: models.Run, journey: Journey | None, approvers: t
         legs=legs(session, row, journey) if journey else (),
         attempts=tuple(attempt(tried) for tried in runs.attempts(session, row.id)),
         verdicts=tuple(verdict(found) for found in runs.verdicts(session, row.id)),
-        approvals=tuple(approval(asked, approvers) for asked in runs.approvals(session, row.id)),
-        escalations=tuple(escalation(raised, approvers) for raised in runs.escalations(session, row.id)),
+        approvals=tuple(approval(asked, approvers) for asked in questions.approvals(session, row.id)),
+        escalations=tuple(escalation(raised, approvers) for raised in questions.escalations(session, row.id)),
     )
 
 
@@ -277,3 +277,9 @@ def run_counts(session: Session) -> dict[str, int]:
 def open_incidents(session: Session) -> int:
     """How many incidents are open."""
     return session.scalar(sa.select(sa.func.count()).where(models.Incident.state == IncidentState.OPEN)) or 0
+
+
+def open_numbers(session: Session) -> tuple[int, ...]:
+    """The numbers of the incidents that are open."""
+    query = sa.select(models.Incident.number).where(models.Incident.state == IncidentState.OPEN)
+    return tuple(session.scalars(query.order_by(models.Incident.number)))

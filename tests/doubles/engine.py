@@ -193,7 +193,12 @@ class FakeHypervisor:
         self.destroyed.append(task_id)
         return True
 
-    def sweep(self, keep: Collection[str] = ()) -> tuple[str, ...]:
+    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
+        if self.down is not None:
+            raise self.down
+        return ()
+
+    def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
         if self.down is not None:
             raise self.down
         return ()

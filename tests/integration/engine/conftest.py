@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,12 @@ from engine.domain.incident import IncidentView, Person, RunView
 from engine.domain.states import RunState
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.driver import Driver
-from engine.orchestration.performing import Running
+from engine.orchestration.watch import Watch
+from engine.orchestration.worker import Worker
 from engine.service import People, Service
-from engine.store import migrate
+from engine.store import claims, migrate
 from engine.store.session import Database
+from engine.wiring import make_worker
 from tests.doubles.engine import (
     FakeClock,
     FakeGates,
@@ -64,13 +66,41 @@ class Box:
     secrets: FakeSecrets
     gates: FakeGates
     directory: Directory
-    driver: Driver
-    service: Service
+    adapters: Adapters
+    watch: Watch = field(init=False)
+    worker: Worker = field(init=False)
+    service: Service = field(init=False)
+    starts: int = 0
+
+    def start(self) -> None:
+        """A process comes up on this database; the one before it is dead."""
+        self.starts += 1
+        with self.database.transaction() as session:
+            claims.end_all_others(session, "")
+        self.watch = Watch(self.database, self.adapters)
+        self.worker = make_worker(
+            self.database,
+            self.adapters,
+            url="never connected",
+            process=f"test-{self.starts}",
+            host="here",
+            pool="default",
+            concurrency=1,
+            lasts_s=60,
+        )
+        self.worker.claim.join(self.clock.now())
+        people = People(approvers=("UANA", "UBEN"))
+        self.service = Service(self.database, self.adapters, self.watch, self.worker, people, FakeHarness())
+
+    @property
+    def driver(self) -> Driver:
+        """What drives runs here."""
+        return self.worker.driver
 
     def fire(self, body: bytes = b"ToyBroken firing") -> None:
         """An alert comes in and is worked off."""
         self.service.receive("fake", {"Authorization": "Bearer token"}, body)
-        self.driver.drain()
+        self.watch.drain()
 
     def go(self) -> None:
         """Drive whatever is queued until everything waits, halted or ended."""
@@ -97,10 +127,13 @@ class Box:
 
     def restart(self) -> None:
         """The process died and came up again, on the same database."""
-        adapters = self.driver.adapters
-        self.driver = Driver(database=self.database, adapters=adapters, workers=1, running=Running(adapters))
-        self.service = Service(self.database, adapters, self.driver, People(approvers=("UANA", "UBEN")), FakeHarness())
-        assert self.driver.recover()
+        self.start()
+        assert self.worker.reaper.recover()
+
+    def round(self) -> None:
+        """What the threads of the process do every second."""
+        self.worker.look_for_the_dead()
+        self.watch.look_at_the_clock()
 
 
 @pytest.fixture
@@ -121,8 +154,7 @@ def box(url: str) -> Iterator[Box]:
         gate_kinds=gates.kinds,
         directory=lambda: made.directory,
     )
-    driver = Driver(database=database, adapters=adapters, workers=1, running=Running(adapters))
-    service = Service(database, adapters, driver, People(approvers=("UANA", "UBEN")), FakeHarness())
-    made = Box(database, clock, shelf, hypervisor, runner, secrets, gates, places, driver, service)
+    made = Box(database, clock, shelf, hypervisor, runner, secrets, gates, places, adapters)
+    made.start()
     yield made
     database.close()

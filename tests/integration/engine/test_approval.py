@@ -150,8 +150,7 @@ def test_silence_is_not_a_yes(box: Box) -> None:
     box.clock.pass_time(minutes=21)
     with pytest.raises(Conflict, match="expired"):
         box.service.approve(token, ANA, yes=True)
-    assert box.driver.recover()
-    box.driver.sweep()
+    box.round()
 
     assert box.run().approvals[-1].state is ApprovalState.EXPIRED
     assert box.run().state is RunState.HALTED

@@ -139,13 +139,13 @@ def test_abandoning_while_a_gate_measures_leaves_the_verdict_as_evidence_only(bo
 def test_nothing_is_driven_before_the_leftovers_are_gone(box: Box) -> None:
     box.fire()
     box.hypervisor.down = Unavailable("libvirt does not answer", "start libvirtd")
-    box.driver.sweep()
+    assert not box.worker.reaper.recover()
 
-    assert box.driver.unwell["recovery"].startswith("libvirt does not answer")
+    assert box.worker.reaper.unwell["recovery"].startswith("libvirt does not answer")
     assert box.run().attempts == ()
     box.hypervisor.down = None
-    assert box.driver.recover()
-    assert box.driver.unwell == {}
+    assert box.worker.reaper.recover()
+    assert box.worker.unwell == {}
 
 
 def test_an_idempotent_step_that_kills_its_worker_again_and_again_is_not_retried_for_ever(box: Box) -> None:

@@ -16,7 +16,7 @@ TOKEN = {"Authorization": "Bearer token"}
 def test_a_repeated_delivery_counts_once(box: Box) -> None:
     assert box.service.receive("fake", TOKEN, b"ToyBroken firing") is True
     assert box.service.receive("fake", TOKEN, b"ToyBroken firing") is False
-    box.driver.drain()
+    box.watch.drain()
 
     assert len(box.service.incidents()) == 1
 
@@ -24,7 +24,7 @@ def test_a_repeated_delivery_counts_once(box: Box) -> None:
 def test_an_unauthenticated_body_is_not_kept(box: Box) -> None:
     with pytest.raises(Unauthenticated):
         box.service.receive("fake", {}, b"ToyBroken firing")
-    box.driver.drain()
+    box.watch.drain()
 
     assert box.service.incidents() == ()
 
@@ -115,7 +115,7 @@ def test_a_body_that_breaks_us_is_set_aside_and_the_next_one_has_its_turn(box: B
     def explode(body: bytes) -> tuple[Alert, ...]:
         raise ZeroDivisionError("a defect")
 
-    trigger = box.driver.adapters.triggers["fake"]
+    trigger = box.adapters.triggers["fake"]
     parse = trigger.parse
     trigger.parse = explode  # type: ignore[method-assign]  # a defect, as it would be
     box.fire(b"Broken firing")

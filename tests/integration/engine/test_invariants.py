@@ -92,4 +92,10 @@ def test_migrating_twice_changes_nothing(box: Box) -> None:
 
 def test_the_models_are_what_the_migrations_make(box: Box) -> None:
     with box.database.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        context = MigrationContext.configure(connection, opts={"include_name": ours})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def ours(name: str | None, _kind: str, _parents: object) -> bool:
+    """Procrastinate's own tables have no model of ours."""
+    return not (name or "").startswith("procrastinate")

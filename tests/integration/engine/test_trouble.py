@@ -28,16 +28,14 @@ class Killed(BaseException):
 
 def look_up(box: Box, directory: Callable[[], Directory]) -> None:
     """From now on the directory is read like this."""
-    adapters = replace(box.driver.adapters, directory=directory)
-    box.driver.adapters = adapters
-    box.driver.running.adapters = adapters
+    adapters = replace(box.adapters, directory=directory)
+    box.driver.adapters = box.driver.running.adapters = adapters
 
 
 def sweep(box: Box, **between: float) -> None:
     """A few rounds of the sweep, as they would come."""
     for _ in range(3):
-        box.driver._recovered = True
-        box.driver.sweep()
+        box.round()
         box.go()
         box.clock.pass_time(**between)
 
@@ -262,8 +260,8 @@ def test_a_start_while_libvirt_is_down_is_said(box: Box) -> None:
     box.hypervisor.down = Unavailable("libvirt does not answer")
     box.shelf.runbook = replace(box.shelf.runbook, alertnames=("OtherBroken",))
     box.fire(b"OtherBroken firing")
-    box.driver._recovered = False
-    box.driver.sweep()
+    assert not box.worker.reaper.recover()
+    box.worker.say_why_nothing_moves()
 
     assert "libvirt does not answer" in box.run().waits_for
 
@@ -325,10 +323,3 @@ def test_what_could_not_be_said_or_read_makes_us_unwell(box: Box) -> None:
     box.service.outbox_dead(item, "refused")
 
     assert set(box.service.healthy()) == {"outbox", "inbox"}
-
-
-def test_only_one_process_drives_a_database(box: Box) -> None:
-    if box.database.dialect == "sqlite":
-        return  # there the lock is a file's: tests/integration/cli
-    with box.database.alone(), pytest.raises(Conflict, match="another Signalbox"), box.database.alone():
-        raise AssertionError("two at once")

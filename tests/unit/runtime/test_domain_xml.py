@@ -9,7 +9,7 @@ import pytest
 from engine.runtime import domain_xml
 from engine.runtime.domain_xml import Mark
 
-MARK = Mark(owner="host-1", task="a1", run="r1")
+MARK = Mark(owner="host-1", process="p1", task="a1", run="r1")
 FILES = {part: Path("/images/step") / part for part in ("vmlinuz", "initrd.img", "rootfs.erofs")}
 UUID = "12345678-1234-1234-1234-123456789abc"
 GOLDEN = Path(__file__).parent / "domain.xml"
@@ -44,7 +44,7 @@ def test_a_path_cannot_break_out_of_its_attribute() -> None:
 
 def test_the_mark_is_read_back_as_libvirt_gives_it() -> None:
     """libvirt prints the element anew, with its own quotes and order."""
-    assert domain_xml.read_mark('<vm xmlns="x" run="r1" owner="host-1" task="a1"/>') == MARK
-    assert domain_xml.read_mark("<v:vm owner='host-1' task='a1' run='r1'/>") == MARK
+    assert domain_xml.read_mark('<vm xmlns="x" run="r1" owner="host-1" process="p1" task="a1"/>') == MARK
+    assert domain_xml.read_mark("<v:vm owner='host-1' process='p1' task='a1' run='r1'/>") == MARK
     assert domain_xml.read_mark("<vm owner='host-1'/>") is None
     assert domain_xml.read_mark("<vm owner='' task='a1' run='r1'/>") is None

@@ -6,57 +6,48 @@ Synchronous; the bot crosses by `asyncio.to_thread`. Errors are those of `engine
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 
-from engine.coordination import closing, decisions, machine, opening
+from engine.coordination import closing, decisions, opening, timing
 from engine.coordination.approvals import must_be_pending
 from engine.domain.alert import Severity
-from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused, SignalboxError
+from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused
 from engine.domain.harness import NoteDraft
-from engine.domain.incident import (
-    IncidentSummary,
-    IncidentView,
-    MessageRef,
-    NoteView,
-    OutboxItem,
-    Person,
-    RunView,
-    Topic,
-)
+from engine.domain.incident import IncidentView, MessageRef, NoteView, Person, SwitchView, Topic
 from engine.domain.ports import Harness
 from engine.domain.states import Decision
 from engine.orchestration.adapters import Adapters
-from engine.orchestration.driver import Driver
-from engine.store import inbox, incidents, models, outbox, runs, views
+from engine.orchestration.watch import Watch
+from engine.orchestration.worker import Worker
+from engine.service.looking import Looking
+from engine.service.mail import Mail
+from engine.service.people import People
+from engine.store import chain, inbox, incidents, models, outbox, questions, runs, switch, views
 from engine.store.ids import new_id
 from engine.store.session import Database, Session
+from engine.store.wakeups import wake
+
+__all__ = ["People", "Service"]
 
 MAX_TITLE = 200
 MAX_NOTE = 4000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class People:
-    """Who may do what. `approvers` approve, decide, abandon and close."""
-
-    approvers: tuple[str, ...]
-
-
-class Service:
-    """The verbs of Signalbox."""
+class Service(Looking, Mail):
+    """The verbs of Signalbox. `worker`: the one of this process, if it drives runs."""
 
     def __init__(
         self,
         database: Database,
         adapters: Adapters,
-        driver: Driver,
+        watch: Watch,
+        worker: Worker | None,
         people: People,
         harness: Harness,
     ) -> None:
         self._database = database
         self._adapters = adapters
-        self._driver = driver
+        self._watch = watch
+        self._worker = worker
         self._people = people
         self._harness = harness
 
@@ -74,7 +65,7 @@ class Service:
         delivery = trigger.verify({name.lower(): value for name, value in headers.items()}, body)
         with self._database.transaction() as session:
             new = inbox.keep(session, delivery, self._adapters.clock.now())
-        self._driver.poke()
+        self._watch.poke()
         return new
 
     # -- people
@@ -92,7 +83,7 @@ class Service:
             incident = incidents.open_incident(
                 session, key=f"declared:{new_id()}", title=title, severity=severity, opened_by=person.id, now=now
             )
-            incidents.append_event(
+            chain.append(
                 session,
                 number=incident.number,
                 run_id=None,
@@ -101,7 +92,7 @@ class Service:
                 actor=person.id,
                 text=f"{person.name or person.id} declared: {title}",
             )
-            machine.refresh(session, incident.number, now)
+            outbox.refresh(session, incident.number, now)
             if snapshot is not None:
                 opening.open_run(session, incident, snapshot, None, chosen_by=person.id, now=now)
         return self.incident(incident.number)
@@ -129,9 +120,9 @@ class Service:
         """
         decisions.must_be_allowed(person, self._people.approvers)
         with self._database.reading() as session:
-            run = runs.get(session, must_be_pending(session, token).run_id)
+            run = runs.whole(session, must_be_pending(session, token).run_id)
         snapshot, journey = self._adapters.snapshot(run)
-        world = self._adapters.world(run, snapshot)
+        world = self._adapters.world(snapshot)
         now = self._adapters.clock.now()
         void = ""
         with self._database.transaction() as session:
@@ -152,9 +143,9 @@ class Service:
         """Answer an escalation. Raises NotAllowed, Conflict, BadInput (a decision that is not an option here)."""
         decisions.must_be_allowed(person, self._people.approvers)
         with self._database.reading() as session:
-            run = runs.get(session, self._escalation(session, token).run_id)
+            run = runs.whole(session, self._escalation(session, token).run_id)
         snapshot, journey = self._adapters.snapshot(run)
-        world = self._adapters.world(run, snapshot)
+        world = self._adapters.world(snapshot)
         now = self._adapters.clock.now()
         with self._database.transaction() as session:
             escalation = self._escalation(session, token)
@@ -174,9 +165,48 @@ class Service:
                 decisions.abandon(session, run, person, reason[:MAX_NOTE], now)
             else:
                 closing.close(session, incident, now, actor=person.id, text=f"Abandoned: {reason[:MAX_NOTE]}")
-        if run is not None:
-            self._driver.running.stop(run.id)
+        if run is not None and self._worker is not None:  # a worker elsewhere sees it within a beat
+            self._worker.driver.running.stop(run.id)
         return self.incident(number)
+
+    def extend(self, token: str, person: Person) -> IncidentView:
+        """Give an approval more time, or put off the reminders of an escalation.
+
+        Raises NotAllowed, Conflict (decided meanwhile; or an approval whose evidence would grow too old).
+        """
+        decisions.must_be_allowed(person, self._people.approvers)
+        now = self._adapters.clock.now()
+        with self._database.transaction() as session:
+            raised = questions.escalation_by_token(session, token)
+            if raised is not None:
+                run = runs.get(session, raised.run_id)
+                timing.put_off(session, run, decisions.must_be_open(raised), person, now)
+            else:
+                approval = must_be_pending(session, token)
+                run = runs.get(session, approval.run_id)
+                journey = self._adapters.snapshot(run)[1]
+                timing.extend(session, run, approval, journey, person, now)
+        return self.incident(run.incident_number)
+
+    def throw_kill_switch(self, person: Person, *, on: bool, reason: str = "") -> SwitchView:
+        """On: nothing starts any more, and what runs is stopped. It stays so until somebody lets things go on.
+
+        Raises NotAllowed; Conflict when it stands so already.
+        """
+        decisions.must_be_allowed(person, self._people.approvers)
+        now = self._adapters.clock.now()
+        with self._database.transaction() as session:
+            if switch.read(session).on == on:
+                raise Conflict(f"the kill switch is {'on' if on else 'off'} already")
+            switch.throw(session, on=on, person=person, reason=" ".join(reason.split())[:MAX_TITLE], now=now)
+            for number in views.open_numbers(session):
+                outbox.refresh(session, number, now)
+            if not on:
+                for run in runs.queued(session):
+                    wake(session, run)
+        if on and self._worker is not None:
+            self._worker.driver.running.stop_all()
+        return self.kill_switch()
 
     def close(self, number: int, person: Person) -> IncidentView:
         """Close an incident whose run has ended. Raises Conflict while one is active."""
@@ -213,7 +243,7 @@ class Service:
         patch, why_none = self._patch(draft, view)
         with self._database.transaction() as session:
             row = incidents.add_note(session, number=view.number, draft=draft, patch=patch)
-            incidents.append_event(
+            chain.append(
                 session,
                 number=view.number,
                 run_id=None,
@@ -230,7 +260,7 @@ class Service:
     def _patch(self, draft: NoteDraft, view: IncidentView) -> tuple[str, str]:
         """The patch of a note, or nothing and the reason."""
         with self._database.reading() as session:
-            history = runs.of_incident(session, view.number)
+            history = [runs.whole(session, run.id) for run in view.runs[-1:]]
         if not history:
             return "", "No patch: the incident had no run, so nothing was recorded to test against."
         try:
@@ -238,149 +268,10 @@ class Service:
         except (BadInput, Conflict) as error:
             return "", f"No patch: {error}."
 
-    # -- looking
-
-    def incidents(self, *, only_open: bool = False, limit: int = 50) -> tuple[IncidentSummary, ...]:
-        """Newest first."""
-        with self._database.reading() as session:
-            return views.summaries(session, only_open=only_open, limit=limit)
-
-    def incident(self, incident: int | str) -> IncidentView:
-        """By number or by id. Raises BadInput when there is none."""
-        with self._database.reading() as session:
-            row = self._incident(session, incident)
-            return IncidentView(
-                id=str(row.number),
-                number=row.number,
-                title=row.title,
-                severity=row.severity,
-                state=row.state,
-                opened_at=row.opened_at,
-                closed_at=row.closed_at,
-                opened_by=row.opened_by,
-                choose_token=row.choose_token,
-                runbooks=self.runbooks() if row.choose_token else (),
-                alerts=views.alerts(session, row.number),
-                runs=tuple(self._run(session, run) for run in runs.of_incident(session, row.number)),
-                events=views.events(session, row.number),
-                notes=views.notes(session, row.number),
-            )
-
-    def _run(self, session: Session, run: models.Run) -> RunView:
-        try:
-            journey = self._adapters.snapshot(run)[1]
-        except BadInput:
-            journey = None  # its runbook no longer loads: what happened can still be read
-        return views.run(session, run, journey, self._people.approvers)
-
-    def runbooks(self) -> tuple[str, ...]:
-        """Names of the runbooks that load."""
-        return self._adapters.shelf.valid()
-
-    def healthy(self) -> Mapping[str, str]:
-        """Name of each part that is unwell -> why. Empty when all is well."""
-        unwell = dict(self._driver.unwell)
-        checks = {
-            "secrets": self._adapters.secrets.reachable,
-            "libvirt": self._adapters.hypervisor.reachable,
-            "database": self._database_answers,
-        }
-        for name, check in checks.items():
-            try:
-                check()
-            except SignalboxError as error:
-                unwell[name] = str(error)
-        return unwell if "database" in unwell else {**unwell, **self._not_lost()}
-
-    def _not_lost(self) -> Mapping[str, str]:
-        """What nobody was told, or nobody works on: a person must look."""
-        with self._database.reading() as session:
-            dead, rejected = outbox.counts(session).get("dead", 0), inbox.rejected(session)
-        found = {}
-        if dead:
-            found["outbox"] = f"{dead} messages could not be delivered; the incidents' pages show what they said"
-        if rejected:
-            found["inbox"] = f"{rejected} bodies of alerts made no sense; they are kept with their reasons"
-        return found
-
-    def _database_answers(self) -> None:
-        with self._database.reading() as session:
-            views.open_incidents(session)
-
-    def metrics(self) -> Mapping[str, Mapping[str, int]]:
-        """Counts for Prometheus: metric name -> label value (or empty) -> number."""
-        with self._database.reading() as session:
-            return {
-                "incidents_open": {"": views.open_incidents(session)},
-                "runs": views.run_counts(session),
-                "outbox_rows": outbox.counts(session),
-                "inbox_rejected": {"": inbox.rejected(session)},
-            }
-
-    # -- Slack's own tables: outbox, message references, seen clicks
-
-    def outbox_due(self, limit: int = 20) -> tuple[OutboxItem, ...]:
-        """Marks and returns rows to send now: the oldest of each lane, by priority. Each is ours until reported."""
-        with self._database.transaction() as session:
-            return outbox.due(session, self._adapters.clock.now(), limit)
-
-    def outbox_sent(self, item: OutboxItem, refs: Mapping[str, MessageRef]) -> None:
-        """The row was carried out; `refs` are message references to keep by key."""
-        with self._database.transaction() as session:
-            outbox.sent(session, item)
-            for key, reference in refs.items():
-                outbox.keep_ref(session, key, reference)
-
-    def outbox_later(
-        self, item: OutboxItem, reason: str, delay_s: float, *, ambiguous: bool, counted: bool = True
-    ) -> None:
-        """Try again in `delay_s`. `counted=False` (rate limited) does not use up a try."""
-        at = self._adapters.clock.now() + timedelta(seconds=delay_s)
-        with self._database.transaction() as session:
-            outbox.later(session, item, reason, at, ambiguous=ambiguous, counted=counted)
-
-    def outbox_dead(self, item: OutboxItem, reason: str) -> None:
-        """Give up on this row; it stays, visible on the dashboard and in `doctor`."""
-        with self._database.transaction() as session:
-            outbox.dead(session, item, reason)
-
-    def outbox_recover(self) -> None:
-        """At start: rows that were being sent when we died are ambiguous now."""
-        with self._database.transaction() as session:
-            outbox.recover(session)
-
-    def ref(self, key: str) -> MessageRef | None:
-        """A kept message reference, e.g. `channel:<incident id>` (ts is empty), `card:<incident id>`."""
-        with self._database.reading() as session:
-            return outbox.ref(session, key)
-
-    def keep_ref(self, key: str, ref: MessageRef) -> None:
-        """Keep a message reference (idempotent)."""
-        with self._database.transaction() as session:
-            outbox.keep_ref(session, key, ref)
-
-    def incident_at(self, channel: str) -> int | None:
-        """The number of the incident whose channel this is."""
-        with self._database.reading() as session:
-            key = outbox.channel_key(session, channel)
-        return int(key.removeprefix("channel:")) if key else None
-
-    def first_time(self, key: str) -> bool:
-        """Record a click, command or submission by its identity; False if it was there already (Slack re-sent it)."""
-        with self._database.transaction() as session:
-            return outbox.first_time(session, key, self._adapters.clock.now())
-
     # -- shared
 
-    def _incident(self, session: Session, incident: int | str) -> models.Incident:
-        text = str(incident).upper().removeprefix("INC-")
-        row = incidents.get(session, int(text)) if text.isdigit() and len(text) < 10 else None
-        if row is None:
-            raise BadInput(f"there is no incident {incident}", "/signalbox list shows them")
-        return row
-
     def _escalation(self, session: Session, token: str) -> models.Escalation:
-        row = runs.escalation_by_token(session, token)
+        row = questions.escalation_by_token(session, token)
         if row is None:
             raise Conflict("this button is not known", "look at the incident's page")
         return row

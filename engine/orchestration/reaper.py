@@ -1,0 +1,95 @@
+"""Finding what the dead left behind: runs that nobody drives, VMs, tokens.
+
+A run is taken from a worker only after its claims have ended. Its VM is destroyed first; where that cannot be seen
+(another host), nothing of the run starts before the VM has ended itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from engine.coordination import lost
+from engine.domain.errors import SignalboxError
+from engine.orchestration.adapters import Adapters
+from engine.orchestration.claim import Claim
+from engine.store import claims, runs, tokens
+from engine.store.claims import Orphan
+from engine.store.session import Database
+
+log = structlog.get_logger()
+
+GRACE_S = 1.0
+""" How long after its claims ended a worker is declared dead. """
+
+
+@dataclass(slots=True)
+class Reaper:
+    """Brings order after whatever happened to a worker. Any worker may; all of them do."""
+
+    database: Database
+    adapters: Adapters
+    claim: Claim
+    unwell: dict[str, str] = field(default_factory=dict)
+
+    def recover(self) -> bool:
+        """At the start: nothing of ours is alive but what a living process works with; False when that is unproved.
+
+        The only process of its database (SQLite) knows that every other worker, VM, token and attempt is a leftover.
+        """
+        try:
+            with self.database.transaction() as session:
+                if not self.database.is_shared:
+                    claims.end_all_others(session, self.claim.process)
+                living = claims.processes(session, self.claim.host)
+                accessors = () if self.database.is_shared else tokens.undead(session)
+            swept = self.adapters.hypervisor.sweep({*living, self.claim.process})
+            if accessors:
+                self.adapters.secrets.recover(accessors)
+        except SignalboxError as error:  # also a token that cannot be proved dead: nothing is driven before it is
+            self.unwell["recovery"] = f"{error} ({error.remedy})" if error.remedy else str(error)
+            return False
+        self.unwell.pop("recovery", None)
+        if swept:
+            log.info("destroyed leftover VMs", tasks=swept)
+        self.reap()
+        return True
+
+    def reap(self) -> None:
+        """One round: declare dead whoever fell silent, and take up what they drove."""
+        with self.database.transaction() as session:
+            if self.database.is_shared:
+                for worker_id in claims.declare_dead(session, GRACE_S):
+                    log.warning("a worker is dead", worker=worker_id)
+            orphans = claims.orphans(session)
+            unclaimed = claims.unclaimed_under_way(session)
+        for orphan in (*orphans, *(Orphan(run_id, "", self.claim.host) for run_id in unclaimed)):
+            try:
+                self._take_up(orphan)
+            except SignalboxError as error:
+                log.error("a run could not be recovered", run=orphan.run_id, why=str(error))  # expected, no trace
+
+    def _take_up(self, orphan: Orphan) -> None:
+        with self.database.reading() as session:
+            attempt = runs.started_attempt(session, orphan.run_id)
+            accessors = tokens.undead_of(session, orphan.run_id)
+        seen_dead = orphan.host == self.claim.host
+        if seen_dead:
+            self.adapters.hypervisor.destroy_all_of(orphan.run_id)
+            if attempt is not None:
+                self.adapters.hypervisor.destroy(attempt.id)
+        if accessors:
+            try:
+                self.adapters.secrets.recover(accessors)
+            except SignalboxError as error:
+                self.unwell["secrets"] = f"tokens not proved dead yet: {error}"
+                seen_dead = False
+        with self.database.transaction() as session:
+            run = runs.lock(session, orphan.run_id).run
+            under_way = runs.started_attempt(session, run.id)
+            proved_another = under_way is not None and (attempt is None or under_way.id != attempt.id)
+            if (run.worker or "") != orphan.worker or proved_another:
+                return  # somebody was faster, or it went on meanwhile: the next round looks again
+            snapshot, journey = self.adapters.snapshot(run)
+            lost.worker_died(session, run, snapshot, journey, self.adapters.clock.now(), seen_dead=seen_dead)

@@ -1,0 +1,33 @@
+"""The tables. Invariants that must survive a bug in our code live here: CHECKs, unique and partial unique indexes,
+append-only triggers (in the migrations), and the table of moves that every event of a run names by foreign key."""
+
+from engine.store.models.base import Base
+from engine.store.models.fleet import Worker
+from engine.store.models.incident import Alert, Event, Inbox, Incident, Note
+from engine.store.models.people import Approval, Escalation, KillSwitch, PersonDecision
+from engine.store.models.run import Artefact, Attempt, GateVerdict, Move, Run, TargetLock, VaultToken
+from engine.store.models.talk import MessageReference, Outbox, Seen
+
+__all__ = [
+    "Alert",
+    "Approval",
+    "Artefact",
+    "Attempt",
+    "Base",
+    "Escalation",
+    "Event",
+    "GateVerdict",
+    "Inbox",
+    "Incident",
+    "KillSwitch",
+    "MessageReference",
+    "Move",
+    "Note",
+    "Outbox",
+    "PersonDecision",
+    "Run",
+    "Seen",
+    "TargetLock",
+    "VaultToken",
+    "Worker",
+]
