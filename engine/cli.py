@@ -96,6 +96,8 @@ def worker(pool: str | None, concurrency: int | None) -> None:
     values = load()
     if values.database.startswith("sqlite"):
         raise BadInput("on SQLite one process does everything, so there are no workers", "run: signalbox up")
+    if not values.vault_addr:
+        raise BadInput("the embedded OpenBao serves one process only", "set SIGNALBOX_VAULT_ADDR: one Vault for all")
     chosen = values.model_copy(update={"pool": pool or values.pool, "workers": concurrency or values.workers})
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -39,6 +39,7 @@ from engine.runtime.runners.script import ScriptRunner
 from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection, connect_to
 from engine.secrets.embedded import EmbeddedBao
+from engine.secrets.nothing import Nothing
 from engine.service import People, Service
 from engine.settings import Settings, load_directory
 from engine.store import migrate
@@ -75,7 +76,6 @@ class Installation:
     worker: Worker | None
     service: Service
     hypervisor: LibvirtHypervisor
-    broker: Broker
 
 
 def make_home(settings: Settings) -> Path:
@@ -192,12 +192,10 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
         migrate.bring_up_to_date(database)
         clock = SystemClock()
         stack.callback(clock.stopping.set)
-        connection = stack.enter_context(vault(settings))
-        broker = Broker(connection, Journal(database, clock), clock)
-        stack.callback(broker.shut_down)
+        given = stack.enter_context(_secrets(settings, database, clock)) if drives else Nothing()
         for value in (settings.slack_bot_token, settings.slack_signing_secret, settings.alertmanager_token):
             if value is not None:
-                broker.redactor().learn("configuration", value.get_secret_value())
+                given.redactor().learn("configuration", value.get_secret_value())
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         hypervisor = LibvirtHypervisor(settings.libvirt, settings.images, owner(settings), settings.accel, process)
         stack.callback(hypervisor.close)
@@ -208,7 +206,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             hypervisor=hypervisor,
             runner=ScriptRunner(),
             probe_runner=SshProbeRunner(),
-            secrets=broker,
+            secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
             directory=lambda: directory(settings),
         )
@@ -237,8 +235,17 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             worker=worker,
             service=service,
             hypervisor=hypervisor,
-            broker=broker,
         )
+
+
+@contextlib.contextmanager
+def _secrets(settings: Settings, database: Database, clock: SystemClock) -> Iterator[Broker]:
+    with vault(settings) as connection:
+        broker = Broker(connection, Journal(database, clock), clock)
+        try:
+            yield broker
+        finally:
+            broker.shut_down()
 
 
 def make_worker(

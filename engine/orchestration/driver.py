@@ -84,16 +84,30 @@ class Driver:
                 self._again.add(run_id)
                 return
             self._driven.add(run_id)
-        again = True
-        while again and not self._stopping.is_set():
+        try:
             self._drive_safely(run_id)
+        finally:
             with self._lock:
+                self._driven.discard(run_id)
                 again = run_id in self._again
                 self._again.discard(run_id)
+                self._idle.notify_all()
+        if again and not self._stopping.is_set():
+            self.woken(run_id)
+
+    def take_back(self, run_id: str) -> None:
+        """A run of ours that no thread of ours drives: it was given up while the database was away, say."""
         with self._lock:
-            self._driven.discard(run_id)
-            self._again.discard(run_id)
-            self._idle.notify_all()
+            if run_id in self._driven:
+                return
+            self._driven.add(run_id)
+        try:
+            self.give_up(run_id)
+        finally:
+            with self._lock:
+                self._driven.discard(run_id)
+                self._again.discard(run_id)
+                self._idle.notify_all()
 
     def _drive_safely(self, run_id: str) -> None:
         try:
@@ -121,14 +135,10 @@ class Driver:
         performer = Performer(
             adapters=self.adapters, running=self.running, snapshot=snapshot, may_go=lambda: self._may_go(run_id)
         )
-        while self._boundary_surely(drive):
-            work = drive.work
-            drive.done = performer.attempt(work) if isinstance(work, AttemptWork) else self._judged(performer, work)
+        while (work := self._boundary_surely(drive)) is not None:
+            with self.running.work(run_id):
+                drive.done = performer.attempt(work) if isinstance(work, AttemptWork) else performer.gate(work)
         self.bury()
-
-    def _judged(self, performer: Performer, work: Work | None) -> GateResult:
-        assert isinstance(work, GateWork)  # noqa: S101 - `_boundary_surely` is true only with work
-        return performer.gate(work)
 
     def _may_claim(self, run: models.Run) -> bool:
         return run.worker in {None, self.claim.id} and run.pool == self.claim.pool and self.claim.holds
@@ -152,10 +162,10 @@ class Driver:
 
     # -- boundaries
 
-    def _boundary_surely(self, drive: Drive) -> bool:
+    def _boundary_surely(self, drive: Drive) -> Work | None:
         """What came of work is not lost because the database was away for a while, or somebody was faster.
 
-        Returns whether there is work to do.
+        Returns the work to do next.
         """
         conflicts = 0
         while True:
@@ -163,12 +173,13 @@ class Driver:
                 return self._boundary(drive)
             except (Unavailable, Conflict) as error:
                 conflicts += isinstance(error, Conflict)
+                drive.past = None  # what the transaction wrote into it is not so
                 if self._stopping.is_set() or conflicts > MOST_CONFLICTS or (drive.done is None and conflicts):
                     raise
                 log.warning("boundary not written; trying again", run=drive.run_id, why=str(error))
                 self.adapters.clock.sleep(AGAIN_S)
 
-    def _boundary(self, drive: Drive) -> bool:
+    def _boundary(self, drive: Drive) -> Work | None:
         """One transaction: write what came of the last work, and decide what comes next."""
         waits_for, world = self._outside(drive)
         now = self.adapters.clock.now()
@@ -194,7 +205,7 @@ class Driver:
                 wakeups.not_needed(session, run.id)
             drive.past = runs.past(session, run.id) if following is not None else None
         drive.version, drive.work, drive.done = run.version, following, None
-        return following is not None
+        return following
 
     def _outside(self, drive: Drive) -> tuple[str, World | None]:
         """What is true outside the database; and what is down or does not read, for which the run must wait."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
 import structlog
@@ -34,6 +35,7 @@ class Running:
     """Which VMs work for which run right now, so that abandoning can destroy them."""
 
     adapters: Adapters
+    _at_work: set[str] = field(default_factory=set)
     _tasks: dict[str, str] = field(default_factory=dict)
     _stopped: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -54,6 +56,22 @@ class Running:
         with self._lock:
             self._stopped.discard(run_id)
 
+    @contextlib.contextmanager
+    def work(self, run_id: str) -> Iterator[None]:
+        """While this lasts, an attempt of the run is made or a gate of it measured."""
+        with self._lock:
+            self._at_work.add(run_id)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work.discard(run_id)
+
+    def at_work(self) -> tuple[str, ...]:
+        """The runs for which something is done right now."""
+        with self._lock:
+            return tuple(self._at_work)
+
     def is_stopped(self, run_id: str) -> bool:
         """Whether this run was stopped from outside."""
         with self._lock:
@@ -73,8 +91,7 @@ class Running:
 
     def stop_all(self) -> None:
         """Destroy every VM that works for us, all at once: our claims are about to end."""
-        with self._lock:
-            run_ids = tuple(self._tasks)
+        run_ids = self.at_work()
         threads = [threading.Thread(target=self.stop, args=(run_id,), daemon=True) for run_id in run_ids]
         for thread in threads:
             thread.start()

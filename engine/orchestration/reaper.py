@@ -6,6 +6,7 @@ A run is taken from a worker only after its claims have ended. Its VM is destroy
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import structlog
@@ -49,6 +50,7 @@ class Reaper:
                 self.adapters.secrets.recover(accessors)
         except SignalboxError as error:  # also a token that cannot be proved dead: nothing is driven before it is
             self.unwell["recovery"] = f"{error} ({error.remedy})" if error.remedy else str(error)
+            self.reap()  # people are asked all the same; nothing starts while a leftover may live
             return False
         self.unwell.pop("recovery", None)
         if swept:
@@ -64,7 +66,9 @@ class Reaper:
                     log.warning("a worker is dead", worker=worker_id)
             orphans = claims.orphans(session)
             unclaimed = claims.unclaimed_under_way(session)
-        for orphan in (*orphans, *(Orphan(run_id, "", self.claim.host) for run_id in unclaimed)):
+        # of a release that knew no claims: on SQLite it ran here, elsewhere nobody knows where
+        host = "" if self.database.is_shared else self.claim.host
+        for orphan in (*orphans, *(Orphan(run_id, "", host) for run_id in unclaimed)):
             try:
                 self._take_up(orphan)
             except SignalboxError as error:
@@ -74,17 +78,7 @@ class Reaper:
         with self.database.reading() as session:
             attempt = runs.started_attempt(session, orphan.run_id)
             accessors = tokens.undead_of(session, orphan.run_id)
-        seen_dead = orphan.host == self.claim.host
-        if seen_dead:
-            self.adapters.hypervisor.destroy_all_of(orphan.run_id)
-            if attempt is not None:
-                self.adapters.hypervisor.destroy(attempt.id)
-        if accessors:
-            try:
-                self.adapters.secrets.recover(accessors)
-            except SignalboxError as error:
-                self.unwell["secrets"] = f"tokens not proved dead yet: {error}"
-                seen_dead = False
+        seen_dead = self._bury(orphan, attempt.id if attempt is not None else "", accessors)
         with self.database.transaction() as session:
             run = runs.lock(session, orphan.run_id).run
             under_way = runs.started_attempt(session, run.id)
@@ -93,3 +87,18 @@ class Reaper:
                 return  # somebody was faster, or it went on meanwhile: the next round looks again
             snapshot, journey = self.adapters.snapshot(run)
             lost.worker_died(session, run, snapshot, journey, self.adapters.clock.now(), seen_dead=seen_dead)
+
+    def _bury(self, orphan: Orphan, attempt_id: str, accessors: Collection[str]) -> bool:
+        """End the VMs and the tokens of a run; whether all of that was seen."""
+        here = orphan.host == self.claim.host
+        try:
+            if here:
+                self.adapters.hypervisor.destroy_all_of(orphan.run_id)
+                if attempt_id:  # also bars one that has not begun
+                    self.adapters.hypervisor.destroy(attempt_id)
+            if accessors:
+                self.adapters.secrets.recover(accessors)
+        except SignalboxError as error:
+            log.warning("leftovers of a dead worker are not proved dead", run=orphan.run_id, why=str(error))
+            return False
+        return here

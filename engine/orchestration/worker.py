@@ -104,10 +104,11 @@ class Worker:
         if not self.claim.beat():
             self._come_back()
             return
-        if not self.driver.driven():
+        at_work = self.driver.running.at_work()
+        if not at_work:
             return
         with self.database.reading() as session:
-            lost = claims.lost_to(session, self.claim.id, self.driver.driven())
+            lost = claims.lost_to(session, self.claim.id, at_work)
         for run_id in lost:
             self.driver.running.stop(run_id)
 
@@ -147,7 +148,7 @@ class Worker:
         with self.database.reading() as session:
             ours = claims.of(session, self.claim.id)
         for run_id in set(ours) - set(self.driver.driven()):
-            self.driver.give_up(run_id)
+            self.driver.take_back(run_id)
         self.driver.bury()
 
     def say_why_nothing_moves(self) -> None:

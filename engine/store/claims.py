@@ -74,15 +74,13 @@ def processes(session: Session, host: str) -> tuple[str, ...]:
     return tuple(session.scalars(query.distinct()))
 
 
-def lost_to(session: Session, worker_id: str, driven: Collection[str]) -> tuple[str, ...]:
-    """Of the runs that a worker drives, those that are no longer its own, or whose step must not go on."""
-    if not driven:
-        return ()
+def lost_to(session: Session, worker_id: str, at_work: Collection[str]) -> tuple[str, ...]:
+    """Of the runs that a worker works for, those that are no longer its own, or whose step must not go on."""
     moving = sa.select(Run.id).where(
-        Run.id.in_(driven), Run.worker == worker_id, Run.state.not_in(sorted(FINAL)), sa.not_(_is_switched())
+        Run.id.in_(at_work), Run.worker == worker_id, Run.state.not_in(sorted(FINAL)), sa.not_(_is_switched())
     )
     mine = set(session.scalars(moving))
-    return tuple(run_id for run_id in driven if run_id not in mine)
+    return tuple(run_id for run_id in at_work if run_id not in mine)
 
 
 def _is_switched() -> Any:
