@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from tests.plugins_vm import vm_images
+from tests.services.postgres import Postgres
 
 __all__ = ["vm_images"]
 
@@ -76,12 +77,12 @@ class Signalbox:
         return Said(done.returncode, done.stdout, done.stderr)
 
     @contextlib.contextmanager
-    def up(self) -> Iterator[subprocess.Popen[bytes]]:
-        """`signalbox up`, from the first answer of its pages until it ended by SIGTERM."""
-        log = self.folder / "up.log"
+    def up(self, verb: str = "up") -> Iterator[subprocess.Popen[bytes]]:
+        """`signalbox up` (or `web`), from the first answer of its pages until it ended by SIGTERM."""
+        log = self.folder / f"{verb}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [str(COMMAND), "up"], env=self.environ, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT
+                [str(COMMAND), verb], env=self.environ, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT
             )
         try:
             self._await(process, log)
@@ -116,3 +117,10 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real Postgres of this test run's own."""
+    with Postgres.started() as server:
+        yield server
