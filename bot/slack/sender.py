@@ -24,6 +24,8 @@ from engine.service import Service
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 8
+SENDING_S = 45.0
+""" A row is ours for a minute only: another bot may take it up then. """
 IDLE_S = 0.4
 MAX_TRIES = 100
 LONGEST_DELAY_S = 60.0
@@ -94,7 +96,8 @@ class Sender:
     async def _attempt(self, item: OutboxItem) -> Callable[[], Awaitable[None]]:
         """Try once; returns the report that is owed to the outbox."""
         try:
-            refs = await self._delivery.carry_out(item)
+            async with asyncio.timeout(SENDING_S):
+                refs = await self._delivery.carry_out(item)
         except Paced as early:
             return self._later(item, str(early), early.delay_s, ambiguous=item.ambiguous, counted=False)
         except (Undeliverable, BadInput) as error:

@@ -10,6 +10,9 @@ from engine.orchestration.adapters import Adapters
 from engine.store import outbox
 from engine.store.session import Database
 
+LEASE = timedelta(seconds=60)
+""" Longer than a sender works on a row (`bot.slack.sender`). """
+
 
 class Mail:
     """Slack's own tables, each call one transaction."""
@@ -20,7 +23,7 @@ class Mail:
     def outbox_due(self, limit: int = 20) -> tuple[OutboxItem, ...]:
         """Marks and returns rows to send now: the oldest of each lane, by priority. Each is ours until reported."""
         with self._database.transaction() as session:
-            return outbox.due(session, self._adapters.clock.now(), limit)
+            return outbox.due(session, self._adapters.clock.now(), limit, LEASE)
 
     def outbox_sent(self, item: OutboxItem, refs: Mapping[str, MessageRef]) -> None:
         """The row was carried out; `refs` are message references to keep by key."""
@@ -43,7 +46,12 @@ class Mail:
             outbox.dead(session, item, reason)
 
     def outbox_recover(self) -> None:
-        """At start: rows that were being sent when we died are ambiguous now."""
+        """At start: rows that were being sent when we died are ambiguous now.
+
+        On a shared database another process may be sending them: there the lease says when nobody is.
+        """
+        if self._database.is_shared:
+            return
         with self._database.transaction() as session:
             outbox.recover(session)
 

@@ -68,20 +68,25 @@ def write(session: Session) -> None:
     session.execute(once, list(rows.values()))
 
 
-def due(session: Session, now: datetime, limit: int) -> tuple[OutboxItem, ...]:
-    """Mark and return the oldest unfinished row of each lane that may leave now, most urgent first."""
+def due(session: Session, now: datetime, limit: int, lease: timedelta) -> tuple[OutboxItem, ...]:
+    """Mark and return the oldest unfinished row of each lane that may leave now, most urgent first.
+
+    They are the caller's until the lease ends. One whose lease ended was being sent by somebody who is gone: it may
+    have been carried out, so it is ambiguous.
+    """
     table = models.Outbox
     unfinished = table.state.in_(["pending", "sending"])
     heads = sa.select(sa.func.min(table.id)).where(unfinished).group_by(table.lane)
     query = (
         sa.select(table)
-        .where(table.id.in_(heads), table.state == "pending", table.not_before <= now)
+        .where(table.id.in_(heads), unfinished, table.not_before <= now)
         .order_by(table.priority, table.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     items = []
     for row in session.scalars(query):
+        row.ambiguous = row.ambiguous or row.state == "sending"
         items.append(
             OutboxItem(
                 id=row.id,
@@ -95,10 +100,9 @@ def due(session: Session, now: datetime, limit: int) -> tuple[OutboxItem, ...]:
                 created_at=row.created_at,
             )
         )
-        row.state, row.attempts = "sending", row.attempts + 1
+        row.state, row.attempts, row.not_before = "sending", row.attempts + 1, now + lease
         if row.topic in COALESCED:  # what happens from now on needs another card
             row.key = f"{row.lane}:{row.id}"
-    session.flush()
     return tuple(items)
 
 
@@ -123,10 +127,10 @@ def _update(session: Session, item: OutboxItem, **values: object) -> None:
 
 
 def recover(session: Session) -> None:
-    """What was being sent when the process died may have been carried out: ambiguous."""
-    session.execute(
-        sa.update(models.Outbox).where(models.Outbox.state == "sending").values(state="pending", ambiguous=True)
-    )
+    """What was being sent when the only sender died may have been carried out: ambiguous, and due at once."""
+    table = models.Outbox
+    again = sa.update(table).where(table.state == "sending")
+    session.execute(again.values(state="pending", ambiguous=True, not_before=table.created_at))
 
 
 def counts(session: Session) -> dict[str, int]:
