@@ -2,14 +2,16 @@
 
 A record holds what never changes again in a row, so that neither evidence nor a decision can be edited unseen. Its
 moments are hashed as the chain spells them. An attempt has two: one when it starts, one when it ends.
+
+`SPOKEN`: the key in an event's detail that holds the row's id, and the one that holds the digest of the record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from engine.domain.chain import Head, Link, spelled
 from engine.domain.digest import of_value
@@ -23,6 +25,7 @@ class IncidentRecord:
     """An incident as it was opened."""
 
     SPOKEN: ClassVar = ("incident", "opened")
+    WHEN: ClassVar = "opened_at"
 
     id: str
     title: str
@@ -36,6 +39,7 @@ class RunRecord:
     """A run as it was opened. `files`: path -> base64 of the runbook's files."""
 
     SPOKEN: ClassVar = ("run", "begun")
+    WHEN: ClassVar = "opened_at"
 
     id: str
     runbook: str
@@ -52,6 +56,7 @@ class AttemptStart:
     """What was to be done, where, by what order."""
 
     SPOKEN: ClassVar = ("attempt", "start")
+    WHEN: ClassVar = "started_at"
 
     id: str
     run: str
@@ -72,6 +77,7 @@ class AttemptEnd:
     """What came of an attempt; of one that came back `late` twice: when it was given up, and when it came back."""
 
     SPOKEN: ClassVar = ("attempt", "result")
+    WHEN: ClassVar = "ended_at"
 
     id: str
     run: str
@@ -91,6 +97,7 @@ class VerdictRecord:
     """What a gate found, with its evidence."""
 
     SPOKEN: ClassVar = ("verdict", "evidence")
+    WHEN: ClassVar = "ended_at"
 
     id: str
     run: str
@@ -109,6 +116,7 @@ class ApprovalRecord:
     """What a person was asked, and shown. The answer is a decision."""
 
     SPOKEN: ClassVar = ("approval", "asked")
+    WHEN: ClassVar = "requested_at"
 
     id: str
     run: str
@@ -125,6 +133,7 @@ class DecisionRecord:
     """What a named person chose, on which question, for which order."""
 
     SPOKEN: ClassVar = ("decision", "said")
+    WHEN: ClassVar = "at"
 
     id: str
     run: str
@@ -139,6 +148,8 @@ class DecisionRecord:
 
 
 Record = IncidentRecord | RunRecord | AttemptStart | AttemptEnd | VerdictRecord | ApprovalRecord | DecisionRecord
+R = TypeVar("R", bound=Record)
+
 KINDS: tuple[type[Record], ...] = (
     IncidentRecord,
     RunRecord,
@@ -172,15 +183,25 @@ class Dossier:
     approvals: tuple[ApprovalRecord, ...]
     decisions: tuple[DecisionRecord, ...]
 
+    def kinds(self) -> Iterator[tuple[Record, ...]]:
+        """The records, by kind."""
+        yield (self.incident,)
+        yield self.runs
+        yield self.attempts
+        yield self.results
+        yield self.verdicts
+        yield self.approvals
+        yield self.decisions
+
     def records(self) -> Iterator[Record]:
         """Every record."""
-        yield self.incident
-        yield from self.runs
-        yield from self.attempts
-        yield from self.results
-        yield from self.verdicts
-        yield from self.approvals
-        yield from self.decisions
+        for records in self.kinds():
+            yield from records
+
+
+def in_order(records: Iterable[R]) -> tuple[R, ...]:
+    """Records of one kind in the order of time."""
+    return tuple(sorted(records, key=lambda record: (getattr(record, record.WHEN), record.id)))
 
 
 def digest_of(record: Record) -> str:

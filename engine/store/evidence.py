@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer_group
 
@@ -16,9 +19,12 @@ from engine.domain.records import (
     IncidentRecord,
     RunRecord,
     VerdictRecord,
+    in_order,
 )
 from engine.store import chain, models
 from engine.store.types import plain
+
+Row = TypeVar("Row", models.Attempt, models.GateVerdict, models.Approval, models.PersonDecision)
 
 
 def incident(row: models.Incident) -> IncidentRecord:
@@ -141,13 +147,12 @@ def dossier(session: Session, number: int) -> Dossier:
         raise BadInput(f"there is no incident {number}", "signalbox incident list")
     events = sa.select(models.Event).where(models.Event.incident_number == number)
     query = sa.select(models.Run).where(models.Run.incident_number == number).options(undefer_group("runbook"))
-    runs = session.scalars(query.order_by(models.Run.opened_at, models.Run.id)).all()
-    ids = [row.id for row in runs]
-    tried = sa.select(models.Attempt).where(models.Attempt.run_id.in_(ids))
-    attempts = session.scalars(tried.order_by(models.Attempt.started_at, models.Attempt.id)).all()
-    found = sa.select(models.GateVerdict).where(models.GateVerdict.run_id.in_(ids))
-    asked = sa.select(models.Approval).where(models.Approval.run_id.in_(ids))
-    chosen = sa.select(models.PersonDecision).where(models.PersonDecision.run_id.in_(ids))
+    runs = session.scalars(query).all()
+
+    def of_runs(table: type[Row]) -> Sequence[Row]:
+        return session.scalars(sa.select(table).where(table.run_id.in_([row.id for row in runs]))).all()
+
+    attempts = of_runs(models.Attempt)
     return Dossier(
         incident=incident(about),
         head=chain.head_of(about.head_seq, about.head_hash),
@@ -155,16 +160,10 @@ def dossier(session: Session, number: int) -> Dossier:
             Chained(chain.link_of(row), row.hash)
             for row in session.scalars(events.order_by(models.Event.seq, models.Event.id))
         ),
-        runs=tuple(map(run, runs)),
-        attempts=tuple(map(start, attempts)),
-        results=tuple(result(row) for row in attempts if row.ended_at is not None),
-        verdicts=tuple(
-            map(verdict, session.scalars(found.order_by(models.GateVerdict.ended_at, models.GateVerdict.id)))
-        ),
-        approvals=tuple(
-            map(approval, session.scalars(asked.order_by(models.Approval.requested_at, models.Approval.id)))
-        ),
-        decisions=tuple(
-            map(decision, session.scalars(chosen.order_by(models.PersonDecision.at, models.PersonDecision.id)))
-        ),
+        runs=in_order(map(run, runs)),
+        attempts=in_order(map(start, attempts)),
+        results=in_order(result(row) for row in attempts if row.ended_at is not None),
+        verdicts=in_order(map(verdict, of_runs(models.GateVerdict))),
+        approvals=in_order(map(approval, of_runs(models.Approval))),
+        decisions=in_order(map(decision, of_runs(models.PersonDecision))),
     )
