@@ -11,7 +11,7 @@ import requests
 
 from engine import wiring
 from engine.domain.errors import BadInput, Conflict, SignalboxError
-from engine.evidence.anchor import contradictions, look
+from engine.evidence import anchor
 from engine.evidence.key import fingerprint
 from engine.orchestration.adapters import SystemClock
 from engine.orchestration.journal import Journal
@@ -23,7 +23,6 @@ from engine.secrets.embedded import EmbeddedBao
 from engine.settings import Settings
 from engine.store import chain, migrate
 from engine.store.session import Database
-
 
 AT_MOST = 5
 """ So many findings of one kind are told. """
@@ -180,14 +179,14 @@ def _evidence(settings: Settings) -> Iterator[Finding]:
         yield Finding(part="evidence", well=False, text=f"cannot write {path}", remedy="mend its permissions")
         return
     try:
-        known = look(path, keys={fingerprint(public): public}).known
+        known = anchor.look(path, keys={fingerprint(public): public}).known
     except FileNotFoundError:
         yield Finding(
             part="evidence", well=True, text=f"nothing is anchored yet; {path} is made when an incident opens"
         )
         return
     with wiring.reading(settings) as session:
-        wrong = (*known.wrong, *contradictions(known.heads, chain.heads(session)))
+        wrong = (*known.wrong, *anchor.contradictions(known.heads, chain.heads(session)))
     for what in wrong[:AT_MOST]:
         remedy = "find out who can write the database and this file; `signalbox evidence export` and `verify` say more"
         yield Finding(part="evidence", well=False, text=f"{path}: {what}", remedy=remedy)

@@ -112,7 +112,7 @@ def reading(settings: Settings) -> Iterator[Session]:
             raise BadInput(
                 f"the database is at revision {have or 'none'}, this release wants {want}", "signalbox migrate"
             )
-        with database.reading() as session:
+        with database.reading(one_moment=True) as session:
             yield session
     finally:
         database.close()

@@ -138,10 +138,8 @@ def decision(row: models.PersonDecision) -> DecisionRecord:
 def dossier(session: Session, number: int) -> Dossier:
     """All that is kept of an incident as evidence, as it stands now; raises BadInput when there is no such incident.
 
-    Must be the first to read in its transaction: all of it is of one moment.
+    The session must see one moment only (`Database.reading`), or the chain moves on under it.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
     about = session.get(models.Incident, number)
     if about is None:
         raise BadInput(f"there is no incident {number}", "signalbox incident list")

@@ -322,19 +322,16 @@ def _decisions_of_before() -> None:
 def _seal() -> None:
     """No event of before says what is in the rows beside it: one event an incident says it of all of them."""
     bind = op.get_bind()
-    run_ids: dict[int, list[str]] = {}
-    for row in _rows("run"):
-        run_ids.setdefault(row.incident_number, []).append(row.id)
-    of_runs = {
-        table: _rows(table) if any(run_ids.values()) else [] for table in ("attempt", "verdict", "approval", "decision")
-    }
+    runs = _rows("run")
+    of_runs = {table: _rows(table) for table in ("attempt", "verdict", "approval", "decision")}
     for incident in _rows("incident"):
-        ids = set(run_ids.get(incident.number, ()))
+        mine = [row for row in runs if row.incident_number == incident.number]
+        ids = {row.id for row in mine}
         rows = {table: [row for row in found if row.run_id in ids] for table, found in of_runs.items()}
         ended = [row for row in rows["attempt"] if row.ended_at is not None]
         records: list[Any] = [
             evidence.incident(incident),
-            *in_order(evidence.run(row) for row in _rows("run") if row.id in ids),
+            *in_order(map(evidence.run, mine)),
             *in_order(map(evidence.start, rows["attempt"])),
             *in_order(map(evidence.result, ended)),
             *in_order(map(evidence.verdict, rows["verdict"])),
