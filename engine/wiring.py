@@ -223,7 +223,12 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
         connection = stack.enter_context(vault(settings))
         broker = Broker(connection, Journal(database, clock), clock)
         stack.callback(broker.shut_down)
-        for value in (settings.slack_bot_token, settings.slack_signing_secret, settings.alertmanager_token):
+        for value in (
+            settings.slack_bot_token,
+            settings.slack_signing_secret,
+            settings.alertmanager_token,
+            settings.anchor_key,
+        ):
             if value is not None:
                 broker.redactor().learn("configuration", value.get_secret_value())
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"

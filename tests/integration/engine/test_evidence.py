@@ -156,6 +156,14 @@ def test_events_after_the_last_anchor_are_counted_and_no_error(prover: Prover) -
     assert prover.verified().unanchored == 0
 
 
+def test_what_came_since_the_last_round_is_anchored_when_the_process_ends(prover: Prover) -> None:
+    prover.anchoring.start()
+    prover.box.service.close(1, ANA)
+    prover.anchoring.stop(30)
+
+    assert prover.verified().unanchored == 0
+
+
 def test_without_an_anchor_nothing_is_called_anchored(prover: Prover) -> None:
     prover.path.write_bytes(b"")
 
