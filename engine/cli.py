@@ -18,6 +18,7 @@ import structlog
 from pydantic import SecretStr
 
 from engine import wiring
+from engine.commands.evidence import evidence
 from engine.domain.errors import BadInput, SignalboxError
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
@@ -284,17 +285,11 @@ def secrets_put(path: str, fields: tuple[str, ...]) -> None:
 @contextlib.contextmanager
 def _reading() -> Iterator[Session]:
     """The database as this release knows it; raises BadInput when it is not there yet."""
-    database = _database()
-    try:
-        have, want = migrations.current(database), migrations.newest()
-        if have != want:
-            raise BadInput(
-                f"the database is at revision {have or 'none'}, this release wants {want}", "signalbox migrate"
-            )
-        with database.reading() as session:
-            yield session
-    finally:
-        database.close()
+    with wiring.reading(load()) as session:
+        yield session
+
+
+cli.add_command(evidence)
 
 
 @cli.group(cls=_Commands)

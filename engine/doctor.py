@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import requests
 
 from engine import wiring
 from engine.domain.errors import BadInput, Conflict, SignalboxError
+from engine.evidence import anchor
+from engine.evidence.key import fingerprint
 from engine.orchestration.adapters import SystemClock
 from engine.orchestration.journal import Journal
 from engine.runbooks.shelf import Shelf
@@ -18,8 +21,11 @@ from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import Settings
-from engine.store import migrate
+from engine.store import chain, migrate
 from engine.store.session import Database
+
+AT_MOST = 5
+""" So many findings of one kind are told. """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,7 @@ def examine(settings: Settings, more: dict[str, Look]) -> Iterator[Finding]:
         "runbooks": lambda: _runbooks(settings),
         "libvirt": lambda: _libvirt(settings),
         "secrets": lambda: _secrets(settings),
+        "evidence": lambda: _evidence(settings),
         "prometheus": lambda: _prometheus(settings),
         **more,
     }
@@ -162,6 +169,31 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
             broker.shut_down()
     finally:
         database.close()
+
+
+def _evidence(settings: Settings) -> Iterator[Finding]:
+    """The anchors file: whether it can be written, whether all of it is ours, whether the chains are those it saw."""
+    path = settings.anchors_file
+    public = wiring.anchor_key(settings).public_key()
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        yield Finding(part="evidence", well=False, text=f"cannot write {path}", remedy="mend its permissions")
+        return
+    try:
+        known = anchor.look(path, keys={fingerprint(public): public}).known
+    except FileNotFoundError:
+        yield Finding(
+            part="evidence", well=True, text=f"nothing is anchored yet; {path} is made when an incident opens"
+        )
+        return
+    with wiring.reading(settings) as session:
+        wrong = (*known.wrong, *anchor.contradictions(known.heads, chain.heads(session)))
+    for what in wrong[:AT_MOST]:
+        remedy = "find out who can write the database and this file; `signalbox evidence export` and `verify` say more"
+        yield Finding(part="evidence", well=False, text=f"{path}: {what}", remedy=remedy)
+    for what in known.told[:AT_MOST]:
+        yield Finding(part="evidence", well=True, text=f"{path}: {what}")
+    if not wrong:
+        yield Finding(part="evidence", well=True, text=f"{len(known.heads)} chains anchored, last on {known.last_at}")
 
 
 def _prometheus(settings: Settings) -> Iterator[Finding]:

@@ -55,6 +55,13 @@ class Settings(BaseModel):
         15, ge=2, le=600, description="a worker that was silent so long is dead (Postgres); it ends its VMs before"
     )
     drain_s: int = Field(300, ge=0, le=86400, description="on SIGTERM: how long steps under way may still take")
+    anchors: Path | None = Field(
+        None, description="where the heads of the event chains are anchored; default: anchors.jsonl in SIGNALBOX_HOME"
+    )
+    anchor_key: SecretStr | None = Field(
+        None, description="the Ed25519 key (PEM) that signs anchors; default: anchor.key in SIGNALBOX_HOME"
+    )
+    anchor_every_s: int = Field(60, ge=1, le=3600, description="how often they are anchored; also when it stops")
     alertmanager_token: SecretStr | None = Field(
         None, description="what Alertmanager sends; two, while one is replaced"
     )
@@ -75,6 +82,11 @@ class Settings(BaseModel):
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.home / 'signalbox.db').absolute()}"
+
+    @property
+    def anchors_file(self) -> Path:
+        """The anchors file in force."""
+        return self.anchors or self.home / "anchors.jsonl"
 
     @property
     def libvirt(self) -> str:

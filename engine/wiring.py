@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine import gates
 from engine.domain.directory import Address, Directory
@@ -22,8 +23,11 @@ from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey
 from engine.domain.ports import Trigger
+from engine.evidence import key
+from engine.evidence.anchor import AnchorFile
 from engine.harness.patch import make_patch, next_number
 from engine.orchestration.adapters import Adapters, SystemClock
+from engine.orchestration.anchoring import Anchoring
 from engine.orchestration.carriers import Carrier, Local
 from engine.orchestration.claim import Claim
 from engine.orchestration.driver import Driver
@@ -41,9 +45,9 @@ from engine.secrets.connection import VaultConnection, connect_to
 from engine.secrets.embedded import EmbeddedBao
 from engine.secrets.nothing import Nothing
 from engine.service import People, Service
-from engine.settings import Settings, load_directory
+from engine.settings import PREFIX, Settings, load_directory
 from engine.store import migrate
-from engine.store.session import Database
+from engine.store.session import Database, Session
 from engine.triggers.alertmanager import AlertmanagerTrigger
 
 
@@ -98,6 +102,23 @@ def owner(settings: Settings) -> str:
 
 
 @contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[Session]:
+    """The database as this release knows it, to read in; raises BadInput when it is not there yet."""
+    make_home(settings)
+    database = Database(settings.database)
+    try:
+        have, want = migrate.current(database), migrate.newest()
+        if have != want:
+            raise BadInput(
+                f"the database is at revision {have or 'none'}, this release wants {want}", "signalbox migrate"
+            )
+        with database.reading(one_moment=True) as session:
+            yield session
+    finally:
+        database.close()
+
+
+@contextlib.contextmanager
 def only_process(settings: Settings) -> Iterator[None]:
     """Hold the lock of the installation: on SQLite one process does everything. Raises Conflict."""
     descriptor = os.open(make_home(settings) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -110,6 +131,13 @@ def only_process(settings: Settings) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def anchor_key(settings: Settings) -> Ed25519PrivateKey:
+    """The key that signs anchors; made in our home when none is given."""
+    if settings.anchor_key is not None:
+        return key.from_pem(settings.anchor_key.get_secret_value(), f"{PREFIX}ANCHOR_KEY")
+    return key.kept_in(make_home(settings) / "anchor.key")
 
 
 def triggers(settings: Settings) -> Mapping[str, Trigger]:
@@ -193,7 +221,12 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
         clock = SystemClock()
         stack.callback(clock.stopping.set)
         given = stack.enter_context(_secrets(settings, database, clock)) if drives else Nothing()
-        for value in (settings.slack_bot_token, settings.slack_signing_secret, settings.alertmanager_token):
+        for value in (
+            settings.slack_bot_token,
+            settings.slack_signing_secret,
+            settings.alertmanager_token,
+            settings.anchor_key,
+        ):
             if value is not None:
                 given.redactor().learn("configuration", value.get_secret_value())
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -210,7 +243,8 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
             directory=lambda: directory(settings),
         )
-        watch = Watch(database, adapters)
+        anchor = AnchorFile(settings.anchors_file, anchor_key(settings))
+        watch = Watch(database, adapters, Anchoring(database, anchor, clock, settings.anchor_every_s))
         worker = (
             make_worker(
                 database,

@@ -10,8 +10,9 @@ from engine.coordination.orders import Plan, World
 from engine.domain.errors import Conflict
 from engine.domain.incident import Person, Topic
 from engine.domain.journey import Role
+from engine.domain.records import said
 from engine.domain.states import ApprovalState, Choice, RunEvent
-from engine.store import models, outbox, questions
+from engine.store import chain, evidence, models, outbox, questions
 from engine.store.ids import new_id, new_token
 from engine.store.session import Session
 
@@ -56,7 +57,7 @@ def request(
         text=f"{plan.leg.id} asks for a yes to order {plan.order_digest[7:19]}.",
         waits_for=f"approval of {plan.leg.id}",
         wake_at=warn_at(row),
-        detail={"approval": row.id, "order": plan.order_digest},
+        detail={"order": plan.order_digest, **said(evidence.approval(row))},
     )
     _tell(session, run.incident_number, row, "requested", now)
     return waiting
@@ -66,7 +67,7 @@ def by_decision(session: Session, run: models.Run, plan: Plan, person: Person, n
     """A decision to roll back is the approval of that rollback's order."""
     row = _row(run, plan, now, 3600, "")
     questions.add_approval(session, row)
-    questions.decided(session, run.id, Choice.APPROVE, person, "decided on the escalation", now, approval=row)
+    yes = questions.decided(session, run.id, Choice.APPROVE, person, "decided on the escalation", now, approval=row)
     questions.end_approval(
         session,
         row,
@@ -76,6 +77,16 @@ def by_decision(session: Session, run: models.Run, plan: Plan, person: Person, n
         decided_name=person.name,
         decided_at=now,
         reason="decided on the escalation",
+    )
+    chain.append(
+        session,
+        number=run.incident_number,
+        run_id=run.id,
+        at=now,
+        kind="approved_by_decision",
+        actor=person.id,
+        text=f"{person.name or person.id} decided, and so approved {row.leg}, order {row.order_digest[7:19]}.",
+        detail={"order": row.order_digest, **said(evidence.approval(row)), **questions.told(yes)},
     )
 
 

@@ -20,9 +20,10 @@ from engine.domain.gate import Facts, Json
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg, LegKind, Role
 from engine.domain.ports import OUTLIVES_TIMEOUT_S
+from engine.domain.records import said
 from engine.domain.runbook import ScriptStep, Snapshot
 from engine.domain.states import ApprovalState, AttemptState, RunEvent, RunState, Verdict
-from engine.store import incidents, models, outbox, questions, runs, switch
+from engine.store import evidence, incidents, models, outbox, questions, runs, switch
 from engine.store.ids import new_id
 from engine.store.session import Session
 
@@ -208,7 +209,7 @@ def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
         RunEvent.ATTEMPT_STARTED,
         step.now,
         text=f"{leg.id} started{where}.",
-        detail={"attempt": attempt.id, "content": plan.content_digest, "order": plan.order_digest},
+        detail={"content": plan.content_digest, "order": plan.order_digest, **said(evidence.start(attempt))},
     )
     outbox.tell(
         step.session,

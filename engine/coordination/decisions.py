@@ -12,6 +12,7 @@ from engine.coordination.orders import World
 from engine.domain.errors import BadInput, Conflict, NotAllowed, SignalboxError
 from engine.domain.incident import Person, Topic
 from engine.domain.journey import Journey, Leg, LegKind
+from engine.domain.records import said
 from engine.domain.runbook import Snapshot
 from engine.domain.states import (
     EVENT_OF_DECISION,
@@ -21,7 +22,7 @@ from engine.domain.states import (
     RunEvent,
     Verdict,
 )
-from engine.store import incidents, models, outbox, questions, runs
+from engine.store import evidence, incidents, models, outbox, questions, runs
 from engine.store.session import Session
 
 
@@ -202,8 +203,8 @@ def abandon(session: Session, run: models.Run, person: Person, reason: str, now:
         approvals.void(session, approval, "the run was abandoned", now, number=run.incident_number)
     told = _decided(session, run, questions.open_escalation(session, run.id), Decision.ABANDON, person, reason, now)
     attempt = runs.started_attempt(session, run.id)
-    if attempt is not None:
-        machine.give_up_attempt(session, attempt, now, "abandoned while it ran")
+    if attempt is not None and machine.give_up_attempt(session, attempt, now, "abandoned while it ran"):
+        told = {**told, **said(evidence.result(attempt))}
     _move(session, run, Decision.ABANDON, person, f"{person.name or person.id} abandoned the run: {reason}", now, told)
     incident = incidents.get(session, run.incident_number)
     if incident is not None:

@@ -12,8 +12,9 @@ from engine.domain.alert import Alert, AlertStatus
 from engine.domain.errors import BadInput
 from engine.domain.incident import Topic
 from engine.domain.ports import RunbookShelf, Trigger
+from engine.domain.records import said
 from engine.domain.states import IncidentState
-from engine.store import chain, inbox, incidents, models, outbox, runs
+from engine.store import chain, evidence, inbox, incidents, models, outbox, runs
 from engine.store.session import Session
 
 
@@ -70,7 +71,8 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
         now=now,
     )
     _add(session, incident.number, known, alert, now)
-    _event(session, incident.number, now, "incident_opened", f"{alert.source}: {alert.title}")
+    opened = said(evidence.incident(incident))
+    _event(session, incident.number, now, "incident_opened", f"{alert.source}: {alert.title}", opened)
     outbox.refresh(session, incident.number, now)
     _start(session, incident, alert, shelf, now)
 
@@ -115,8 +117,18 @@ def _resolved(session: Session, row: models.Alert, now: datetime) -> None:
     close_if_over(session, row.incident_number, now)
 
 
-def _event(session: Session, number: int, now: datetime, kind: str, text: str, *, tell: bool = False) -> None:
-    seq = chain.append(session, number=number, run_id=None, at=now, kind=kind, actor=machine.MACHINE, text=text)
+def _event(
+    session: Session,
+    number: int,
+    now: datetime,
+    kind: str,
+    text: str,
+    detail: Mapping[str, str] | None = None,
+    *,
+    tell: bool = False,
+) -> None:
+    actor = machine.MACHINE
+    seq = chain.append(session, number=number, run_id=None, at=now, kind=kind, actor=actor, text=text, detail=detail)
     if tell:
         key = f"event:{number}:{seq}"
         outbox.tell(session, Topic.ALERT_CHANGED, number, str(seq), key, outbox.REPORTS, now)

@@ -12,7 +12,6 @@ from datetime import datetime
 
 from engine.coordination import machine
 from engine.coordination.escalation import halt
-from engine.domain import chain as chain_of
 from engine.domain.gate import (
     INDEPENDENT,
     Check,
@@ -27,9 +26,10 @@ from engine.domain.gate import (
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg
 from engine.domain.ports import Clock, GateKinds, Probe
+from engine.domain.records import said
 from engine.domain.runbook import Snapshot
 from engine.domain.states import EVENT_OF_VERDICT, RunEvent, Verdict
-from engine.store import chain, models, outbox, runs
+from engine.store import chain, evidence, models, outbox, runs
 from engine.store.ids import new_id
 from engine.store.session import Session
 
@@ -138,14 +138,13 @@ def record(
         of=leg.of or "",
         verdict=result.verdict,
         why=result.why,
-        checks=(checks := [_check_row(check) for check in result.checks]),
+        checks=[_check_row(check) for check in result.checks],
         begun_at=result.begun_at,
         ended_at=result.ended_at,
         late=not still_ours,
     )
     runs.add_verdict(session, row)
-    evidence = chain_of.of_verdict(verdict=result.verdict.value, why=result.why, checks=checks)
-    detail = {"verdict": row.id, "evidence": evidence}
+    detail = said(evidence.verdict(row))
     outbox.tell(
         session,
         Topic.GATE_REPORTED,

@@ -9,9 +9,10 @@ from engine.coordination.escalation import halt
 from engine.coordination.results import unknown_outcome
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey
+from engine.domain.records import said
 from engine.domain.runbook import Snapshot
 from engine.domain.states import FINAL, AttemptState, RunEvent, RunState
-from engine.store import incidents, models, outbox, runs
+from engine.store import evidence, incidents, models, outbox, runs
 from engine.store.session import Session
 from engine.store.wakeups import wake
 
@@ -83,7 +84,7 @@ def _attempt_lost(
     outbox.tell(session, Topic.LEG_REPORTED, run.incident_number, attempt.id, key, outbox.REPORTS, now)
     if state is AttemptState.LOST:
         text = f"{attempt.leg} was lost with its worker; it may run again, and does."
-        machine.move(session, run, RunEvent.ATTEMPT_LOST, now, text=text, detail={"attempt": attempt.id})
+        machine.move(session, run, RunEvent.ATTEMPT_LOST, now, text=text, detail=said(evidence.result(attempt)))
         return
     why = f"Outcome unknown: {attempt.leg} was under way when its worker died. It may or may not have worked."
     if attempt.changes:
@@ -99,6 +100,7 @@ def _attempt_lost(
         runbook=snapshot.runbook,
         why=why,
         remedy="Look at the target before you decide.",
+        detail=said(evidence.result(attempt)),
     )
 
 

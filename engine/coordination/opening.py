@@ -10,9 +10,10 @@ from engine.coordination import machine
 from engine.domain.alert import Alert, Severity
 from engine.domain.errors import BadInput
 from engine.domain.journey import plan
+from engine.domain.records import said
 from engine.domain.runbook import InputRule, Snapshot
 from engine.domain.states import RunEvent, RunState
-from engine.store import models, runs
+from engine.store import evidence, models, runs
 from engine.store.ids import new_id
 from engine.store.session import Session
 
@@ -56,7 +57,7 @@ def open_run(
         now,
         actor=chosen_by,
         text=f"Runbook {runbook.name} ({snapshot.digest[7:19]}) opened.",
-        detail={"runbook": runbook.name, "digest": snapshot.digest, "inputs": run.inputs},
+        detail={"runbook": runbook.name, "digest": snapshot.digest, "inputs": run.inputs, **said(evidence.run(run))},
     )
 
 

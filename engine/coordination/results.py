@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from engine.coordination import machine
 from engine.coordination.escalation import halt
-from engine.domain import chain as chain_of
 from engine.domain.gate import Json
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey
+from engine.domain.records import said
 from engine.domain.runbook import Snapshot
 from engine.domain.states import AttemptState, RunEvent, RunState
-from engine.store import chain, models, outbox, runs
+from engine.store import chain, evidence, models, outbox, runs
 from engine.store.session import Session
 
 
@@ -50,26 +49,16 @@ def record(
     state = AttemptState.FINISHED if ended.ok else AttemptState.FAILED
     if ended.unknown:
         state = AttemptState.UNKNOWN if attempt.changes else AttemptState.FAILED
-    detail = {
-        "attempt": attempt.id,
-        "artefact": came.get("artefact_digest"),
-        "result": chain_of.of_attempt(
-            reason=ended.reason[:4000],
-            stdout=ended.stdout,
-            stderr=ended.stderr,
-            output=came["output"],
-            artefact=came.get("artefact_digest"),
-        ),
-    }
     if not machine.end_attempt(session, attempt, state, now, ended.reason, **came):
         runs.keep_late(session, attempt, **came)
-        _late(session, run, attempt, now, detail)
+        _late(session, run, attempt, now)
         return
     key = f"attempt:{attempt.id}:ended"
     outbox.tell(session, Topic.LEG_REPORTED, run.incident_number, attempt.id, key, outbox.REPORTS, now)
     if run.state is not RunState.RUNNING:
-        _late(session, run, attempt, now, detail)
+        _late(session, run, attempt, now)
         return
+    detail = said(evidence.result(attempt))
     if state is AttemptState.FINISHED:
         following = journey.after(run.leg).id
         text = f"{run.leg} finished; its own word certifies nothing."
@@ -94,9 +83,7 @@ def unknown_outcome(attempt: models.Attempt, reason: str) -> str:
     return f"Outcome unknown: {attempt.leg} was changing {attempt.target} when {reason}. It may or may not have worked."
 
 
-def _late(
-    session: Session, run: models.Run, attempt: models.Attempt, now: datetime, detail: Mapping[str, object]
-) -> None:
+def _late(session: Session, run: models.Run, attempt: models.Attempt, now: datetime) -> None:
     chain.append(
         session,
         number=run.incident_number,
@@ -105,5 +92,5 @@ def _late(
         kind="late_result_kept",
         actor=machine.MACHINE,
         text=f"{attempt.leg} came back after it had been given up: evidence only.",
-        detail=detail,
+        detail=said(evidence.result(attempt)),
     )

@@ -6,7 +6,7 @@ An event cannot be edited, dropped or moved without every later hash changing. T
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -62,18 +62,3 @@ EMPTY = Head(0, GENESIS)
 def spelled(moment: datetime) -> str:
     """A moment as it is hashed and exported: UTC, microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def of_verdict(*, verdict: str, why: str, checks: Sequence[object]) -> str:
-    """What the event of a verdict says of its evidence, so that the evidence cannot be edited either."""
-    return of_value({"verdict": verdict, "why": why, "checks": list(checks)})
-
-
-def of_attempt(*, reason: str, stdout: str, stderr: str, output: object, artefact: str | None) -> str:
-    """What the event of an attempt's end says of what came of it."""
-    return of_value({"reason": reason, "stdout": stdout, "stderr": stderr, "output": output, "artefact": artefact})
-
-
-def of_decision(*, choice: str, by: str, at: datetime, order: str | None, reason: str) -> str:
-    """What the event of a decision says of the decision."""
-    return of_value({"choice": choice, "by": by, "at": spelled(at), "order": order, "reason": reason})

@@ -15,10 +15,20 @@ def of_bytes(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def canonical(value: object) -> str:
+    """A JSON-able value as it is hashed and signed.
+
+    Raises TypeError for what is no JSON, ValueError for an infinite number.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def of_value(value: object) -> str:
-    """The digest of a JSON-able value in canonical form; raises TypeError for anything else."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return of_bytes(text.encode())
+    """The digest of a JSON-able value in canonical form; raises what `canonical` does, ValueError for half a character.
+
+    Half a character: a lone surrogate, as JSON can spell it.
+    """
+    return of_bytes(canonical(value).encode())
 
 
 def snapshot_digest(source: str, files: Mapping[str, bytes]) -> str:

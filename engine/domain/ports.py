@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from engine.domain.alert import Alert, Delivery
+from engine.domain.chain import Head
 from engine.domain.directory import Site
 from engine.domain.gate import Check, Facts, Json, Sample
 from engine.domain.harness import NoteDraft
@@ -296,6 +297,20 @@ class Harness(Protocol):
 
     def patch(self, note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
         """A unified diff for the repository's root. Raises BadInput or Conflict with what is missing."""
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+class Anchor(Protocol):
+    """Keeps the heads of all chains outside the database, signed."""
+
+    def keep(self, heads: Mapping[int, Head], now: datetime) -> tuple[str, ...]:
+        """Keep what is new among the heads of all incidents, by number; safe on disk when this returns.
+
+        Returns, in words, what contradicts what was kept before: chains that were cut, rewritten or removed. Raises
+        Unavailable when it cannot be written.
+        """
 
 
 # -- runners ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,17 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
 def bounded(value: Json) -> Json:
     """The value itself, or the beginning of its JSON text when it is large or not storable."""
     written = json.dumps(value, ensure_ascii=False)
-    storable = len(written) <= MAX_TEXT and written == text(written) and "\\u0000" not in written
+    storable = len(written) <= MAX_TEXT and written == text(written) and "\\u0000" not in written and _finite(value)
     return value if storable else text(written)
+
+
+def _finite(value: Json) -> bool:
+    """Whether every number is one: 1e999 is read as infinity, which is no JSON and has no digest."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def brief(value: Json) -> str:

@@ -10,6 +10,7 @@ import structlog
 from engine.coordination import intake, timing
 from engine.domain.errors import BadInput, Conflict, Unavailable
 from engine.orchestration.adapters import Adapters
+from engine.orchestration.anchoring import Anchoring
 from engine.store import claims, runs
 from engine.store.session import Database
 
@@ -20,16 +21,27 @@ ROUND_S = 1.0
 
 @dataclass(slots=True)
 class Watch:
-    """One thread. Several processes may keep watch on one database: each row is worked on once."""
+    """One thread. Several processes may keep watch on one database: each row is worked on once.
+
+    `anchoring`: who keeps the heads of the chains outside the database; none in tests that do not speak of it.
+    """
 
     database: Database
     adapters: Adapters
+    anchoring: Anchoring | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _poke: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
+    @property
+    def unwell(self) -> dict[str, str]:
+        """Name of each part that is unwell -> why."""
+        return self.anchoring.unwell if self.anchoring is not None else {}
+
     def start(self) -> None:
         """Begin to keep watch."""
+        if self.anchoring is not None:
+            self.anchoring.start()
         self._thread = threading.Thread(target=self._for_ever, name="watch", daemon=True)
         self._thread.start()
 
@@ -39,6 +51,8 @@ class Watch:
         self._poke.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+        if self.anchoring is not None:
+            self.anchoring.stop(timeout_s)
 
     def poke(self) -> None:
         """Something came into the inbox."""

@@ -14,6 +14,7 @@ from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView, MessageRef, NoteView, Person, SwitchView, Topic
 from engine.domain.ports import Harness
+from engine.domain.records import said
 from engine.domain.states import Decision
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.watch import Watch
@@ -21,7 +22,7 @@ from engine.orchestration.worker import Worker
 from engine.service.looking import Looking
 from engine.service.mail import Mail
 from engine.service.people import People
-from engine.store import chain, inbox, incidents, models, outbox, questions, runs, switch, views
+from engine.store import chain, evidence, inbox, incidents, models, outbox, questions, runs, switch, views
 from engine.store.ids import new_id
 from engine.store.session import Database, Session
 from engine.store.wakeups import wake
@@ -91,6 +92,7 @@ class Service(Looking, Mail):
                 kind="incident_declared",
                 actor=person.id,
                 text=f"{person.name or person.id} declared: {title}",
+                detail=said(evidence.incident(incident)),
             )
             outbox.refresh(session, incident.number, now)
             if snapshot is not None:

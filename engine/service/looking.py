@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from engine.domain.errors import BadInput, SignalboxError
 from engine.domain.incident import IncidentSummary, IncidentView, RunView, SwitchView
 from engine.orchestration.adapters import Adapters
+from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
 from engine.service.people import People
 from engine.store import claims, inbox, incidents, models, outbox, runs, switch, views
@@ -19,6 +20,7 @@ class Looking:
 
     _database: Database
     _adapters: Adapters
+    _watch: Watch
     _worker: Worker | None
     _people: People
 
@@ -61,7 +63,7 @@ class Looking:
 
     def healthy(self) -> Mapping[str, str]:
         """Name of each part that is unwell -> why. Empty when all is well."""
-        unwell = dict(self._worker.unwell) if self._worker is not None else {}
+        unwell = {**self._watch.unwell, **(self._worker.unwell if self._worker is not None else {})}
         checks = {"database": self._database_answers}
         if self._worker is not None:
             checks |= {"secrets": self._adapters.secrets.reachable, "libvirt": self._adapters.hypervisor.reachable}

@@ -108,6 +108,16 @@ def write(session: Session) -> None:
     session.connection().execute(update, values)
 
 
+def heads(session: Session) -> dict[int, Head]:
+    """The head of every incident's chain, by number.
+
+    All of them, not the newest: a chain that was cut short long after its incident ended shows here only.
+    """
+    table = models.Incident
+    rows = session.execute(sa.select(table.number, table.head_seq, table.head_hash).where(table.head_seq > 0))
+    return {number: Head(seq, link_hash) for number, seq, link_hash in rows}
+
+
 def link_of(row: models.Event) -> Link:
     """A stored event as the chain sees it."""
     move = (row.move_source, row.move_target)

@@ -8,11 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine.domain import chain
 from engine.domain.errors import Conflict
 from engine.domain.incident import Person
+from engine.domain.records import said
 from engine.domain.states import ApprovalState, Choice
-from engine.store import models
+from engine.store import evidence, models
 from engine.store.ids import new_id
 
 MAX_REASON = 2000
@@ -51,8 +51,7 @@ def decided(
 
 def told(row: models.PersonDecision) -> dict[str, str]:
     """What the event of a decision says of it, so that it cannot be edited either."""
-    said = chain.of_decision(choice=row.choice.value, by=row.by, at=row.at, order=row.order_digest, reason=row.reason)
-    return {"decision": row.id, "said": said}
+    return said(evidence.decision(row))
 
 
 def decisions(session: Session, run_id: str) -> tuple[models.PersonDecision, ...]:

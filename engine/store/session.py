@@ -103,9 +103,14 @@ class Database:
             yield session
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Session]:
-        """One transaction that only reads: on SQLite it does not queue behind writers."""
+    def reading(self, *, one_moment: bool = False) -> Iterator[Session]:
+        """One transaction that only reads: on SQLite it does not queue behind writers.
+
+        `one_moment`: all of its statements see the database as the first one saw it (SQLite does so anyway).
+        """
         with self._session(reads=True) as session:
+            if one_moment and self.is_shared:
+                session.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             yield session
 
     @contextlib.contextmanager

@@ -35,7 +35,12 @@ class PlainText(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _dialect: sa.Dialect) -> str | None:
-        return value.replace("\x00", "\ufffd") if value else value
+        return plain(value) if value else value
+
+
+def plain(text: str) -> str:
+    """Text as it is stored."""
+    return text.replace("\x00", "\ufffd")
 
 
 def states(kind: type[enum.StrEnum], name: str) -> sa.Enum:

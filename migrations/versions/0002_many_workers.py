@@ -6,12 +6,15 @@ Revision: 0002, after 0001.
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
 from engine.domain.chain import EMPTY, Head, Link
+from engine.domain.records import SEALED, in_order, said
+from engine.store import evidence
 from engine.store.types import UtcDateTime
 
 revision = "0002"
@@ -48,6 +51,7 @@ def upgrade() -> None:
     for statement in (*append_only(dialect), *answered_by_a_person(dialect)):
         op.execute(statement)
     _decisions_of_before()
+    _seal()
 
 
 def _workers() -> None:
@@ -313,3 +317,66 @@ def _decisions_of_before() -> None:
                     reason=row.reason,
                 )
             )
+
+
+def _seal() -> None:
+    """No event of before says what is in the rows beside it: one event an incident says it of all of them."""
+    bind = op.get_bind()
+    runs = _rows("run")
+    of_runs = {table: _rows(table) for table in ("attempt", "verdict", "approval", "decision")}
+    for incident in _rows("incident"):
+        mine = [row for row in runs if row.incident_number == incident.number]
+        ids = {row.id for row in mine}
+        rows = {table: [row for row in found if row.run_id in ids] for table, found in of_runs.items()}
+        ended = [row for row in rows["attempt"] if row.ended_at is not None]
+        records: list[Any] = [
+            evidence.incident(incident),
+            *in_order(map(evidence.run, mine)),
+            *in_order(map(evidence.start, rows["attempt"])),
+            *in_order(map(evidence.result, ended)),
+            *in_order(map(evidence.verdict, rows["verdict"])),
+            *in_order(map(evidence.approval, rows["approval"])),
+            *in_order(map(evidence.decision, rows["decision"])),
+        ]
+        link = Link(
+            incident=incident.number,
+            seq=incident.head_seq + 1,
+            run_id=None,
+            at=datetime.now(UTC),
+            kind="history_sealed",
+            actor="signalbox",
+            text="What was kept before events spoke of it is bound to the chain from here on.",
+            detail={SEALED: [said(record) for record in records]},
+            move=None,
+        )
+        head = Head(link.seq, link.hash(incident.head_hash or EMPTY.hash))
+        _keep(bind, link, head)
+
+
+def _rows(name: str) -> list[Any]:
+    """All rows of a table as it is now, with values as the models have them."""
+    bind = op.get_bind()
+    table = sa.Table(name, sa.MetaData(), autoload_with=bind, resolve_fks=False)
+    for column in table.columns:
+        if isinstance(column.type, sa.DateTime):
+            column.type = UtcDateTime()
+    return list(bind.execute(sa.select(table)).all())
+
+
+def _keep(bind: sa.Connection, link: Link, head: Head) -> None:
+    row = {
+        "incident_number": link.incident,
+        "seq": head.seq,
+        "hash": head.hash,
+        "at": link.at,
+        "kind": link.kind,
+        "actor": link.actor,
+        "text": link.text,
+        "detail": link.detail,
+    }
+    types: dict[str, Any] = {"at": UtcDateTime(), "detail": sa.JSON()}
+    event = sa.table("event", *(sa.column(name, types.get(name)) for name in row))
+    bind.execute(sa.insert(event).values(**row))
+    incident = sa.table("incident", sa.column("number"), sa.column("head_seq"), sa.column("head_hash"))
+    values = {"head_seq": head.seq, "head_hash": head.hash}
+    bind.execute(sa.update(incident).where(incident.c.number == link.incident).values(**values))

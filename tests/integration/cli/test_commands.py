@@ -34,6 +34,7 @@ GROUPS = {
         "secrets",
         "incident",
         "harness",
+        "evidence",
     ),
     ("alert",): ("send",),
     ("runbook",): ("lint",),
@@ -41,6 +42,7 @@ GROUPS = {
     ("secrets",): ("plan", "put"),
     ("incident",): ("list",),
     ("harness",): ("list", "show"),
+    ("evidence",): ("key", "export", "verify"),
 }
 ALERT = b'{"version": "4", "status": "firing", "alerts": []}'
 

@@ -135,6 +135,8 @@ def test_the_last_line_is_the_output() -> None:
         ("done", "not JSON"),
         ('{"cause": "logs"}\ndone', "not JSON"),
         ('{"cause": NaN}', "not JSON"),
+        ('{"cause": 1e999}', "not JSON"),  # infinity, of which no digest can be made
+        ('{"cause": "\\ud800"}', "not JSON"),
         ("[" * 50_000, "not JSON"),
         ('["cause"]', "not an object"),
         ('{"reason": "logs"}', "lacks cause"),

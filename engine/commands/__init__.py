@@ -1,0 +1,1 @@
+"""Groups of commands with a module of their own; `engine.cli` joins them."""
