@@ -261,7 +261,7 @@ ANSWER = {
     ),
     "escalation": (
         "(NEW.decided IS NOT NULL AND NOT EXISTS (SELECT 1 FROM decision WHERE escalation_id = NEW.id "
-        "AND choice = NEW.decided AND \"by\" = NEW.decided_by)) "
+        'AND choice = NEW.decided AND "by" = NEW.decided_by)) '
         "OR (OLD.decided IS NOT NULL AND coalesce(NEW.decided, '') <> OLD.decided)"
     ),
 }
