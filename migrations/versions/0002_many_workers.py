@@ -120,10 +120,16 @@ def _what_is_due(dialect: str) -> None:
         "uq_escalation_open_per_run", "escalation", ["run_id"], unique=True, sqlite_where=where, postgresql_where=where
     )
     _more_topics(dialect)
-    # whoever waits since before is looked at once, and then when something is due
-    op.execute("UPDATE run SET wake_at = opened_at WHERE state IN ('awaiting_approval', 'halted', 'queued')")
-    # one waiting card serves for all, known by its lane; there was at most one
-    op.execute("UPDATE outbox SET \"key\" = lane WHERE topic IN ('card', 'feed') AND state = 'pending'")
+    # whoever waits since before is looked at once, and then when something is due; and who ended without letting go
+    op.execute(
+        "UPDATE run SET wake_at = opened_at WHERE state IN ('awaiting_approval', 'halted', 'queued') "
+        "OR (ended_at IS NOT NULL AND id IN (SELECT run_id FROM target_lock))"
+    )
+    # one waiting card serves for all, known by its lane; one that was being sent at a crash may wait beside it
+    op.execute(
+        'UPDATE outbox SET "key" = lane WHERE id IN (SELECT max(id) FROM outbox '
+        "WHERE topic IN ('card', 'feed') AND state = 'pending' GROUP BY lane)"
+    )
 
 
 def _more_topics(dialect: str) -> None:
