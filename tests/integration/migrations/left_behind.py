@@ -30,6 +30,7 @@ from engine.domain.states import (
     RunState,
     Verdict,
 )
+from engine.orchestration.adapters import Adapters
 from engine.store import chain, migrate
 from engine.store.models import Base
 from engine.store.session import Database, Session
@@ -44,7 +45,7 @@ from tests.doubles.engine import (
     FakeTrigger,
 )
 from tests.doubles.toy import T0, directory
-from tests.integration.engine.conftest import ANA, Adapters, Box
+from tests.integration.engine.conftest import ANA, Box
 from tests.integration.engine.test_crash import Killed, die_in
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -57,7 +58,10 @@ ADDED_FROM = 100
 
 
 def new_box(database: Database, starts: int = 0) -> Box:
-    """An installation on this database, with the toy runbook on its shelf. `starts`: how often it came up before."""
+    """An installation on this database, with the toy runbook on its shelf.
+
+    `starts`: how often it came up before, once a minute.
+    """
     shelf, hypervisor, gates, places = FakeShelf(), FakeHypervisor(), FakeGates(), directory()
     clock, runner, secrets = FakeClock(), FakeRunner(), FakeSecrets()
     adapters = Adapters(
@@ -72,6 +76,7 @@ def new_box(database: Database, starts: int = 0) -> Box:
         directory=lambda: places,
     )
     box = Box(database, clock, shelf, hypervisor, runner, secrets, gates, places, adapters, starts=starts)
+    box.clock.pass_time(minutes=starts)
     box.start()
     return box
 
@@ -185,19 +190,19 @@ def _in_every_state(session: Session) -> None:
         number = add.incident(next(count), severity=severity, state=state)
         for status in AlertStatus:
             add.alert(number, severity, status)
-    for state in RunState:
-        run = add.run(next(count), state)
+    for run_state in RunState:
+        run = add.run(next(count), run_state)
         for tried in AttemptState:
-            if tried is not AttemptState.STARTED or state is RunState.RUNNING:
+            if tried is not AttemptState.STARTED or run_state is RunState.RUNNING:
                 add.attempt(run, tried)
         for verdict in Verdict:
             add.verdict(run, verdict)
-    for state in ApprovalState:
-        add.approval(add.run(next(count), RunState.HALTED), state)
+    for answer in ApprovalState:
+        add.approval(add.run(next(count), RunState.HALTED), answer)
     for decided in (None, *Decision):
         add.escalation(add.run(next(count), RunState.HALTED), decided)
-    for topic, state in itertools.product(Topic, ("pending", "sending", "sent", "dead")):
-        add.outbox(topic, state)
+    for topic, sending in itertools.product(Topic, ("pending", "sending", "sent", "dead")):
+        add.outbox(topic, sending)
     add.others()
 
 
