@@ -154,7 +154,7 @@ def test_what_was_decided_has_its_decision(url: str, revision: str) -> None:
     migrate.upgrade(database)
 
     with database.reading() as session:
-        made = {
+        made: dict[object, models.PersonDecision] = {
             (d.approval_id or d.escalation_id, d.choice, d.by): d
             for d in session.scalars(sa.select(models.PersonDecision))
         }
