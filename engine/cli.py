@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import requests
+import sqlalchemy as sa
 import structlog
 from pydantic import SecretStr
 
@@ -27,8 +28,8 @@ from engine.secrets import setup
 from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import PREFIX, Settings, load
+from engine.store import grants, views
 from engine.store import migrate as migrations
-from engine.store import views
 from engine.store.session import Database, Session
 
 log = structlog.get_logger()
@@ -87,6 +88,22 @@ def migrate() -> None:
     migrations.upgrade(database)
     click.echo(f"{database.dialect} is at revision {migrations.current(database)}")
     database.close()
+
+
+@cli.group(cls=_Commands)
+def database() -> None:
+    """Look after the database."""
+
+
+@database.command("grants")
+@click.option("--bot", default=grants.BOT, show_default=True, help="The role of `signalbox web`.")
+@click.option("--worker", default=grants.WORKER, show_default=True, help="The role of `signalbox worker`.")
+@click.option("--database", "name", help="Its name on the server. [default: that of SIGNALBOX_DATABASE_URL]")
+def database_grants(bot: str, worker: str, name: str | None) -> None:
+    """Print the SQL that gives the bot and the worker each what they need on Postgres; pipe it to psql as the owner."""
+    url = sa.engine.make_url(load().database)
+    of_url = url.database if url.get_backend_name() == "postgresql" else None
+    click.echo(grants.script(bot=bot, worker=worker, database=name or of_url or "signalbox"), nl=False)
 
 
 @cli.command()

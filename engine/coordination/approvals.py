@@ -146,6 +146,15 @@ def mismatch(approval: models.Approval, run: models.Run, plan: Plan, world: Worl
     return ""
 
 
+def not_shown(approval: models.Approval, plan: Plan, preview: str) -> str:
+    """Why a person's yes would be to something that they did not see; empty when they saw this order.
+
+    The worker that asked wrote what is shown: here it is worked out once more, by the side that people talk to.
+    """
+    shown = approval.lines == dict(plan.lines) and approval.preview == preview.replace("\x00", "\ufffd")
+    return "" if shown else "what was shown of the order is not what it says"
+
+
 def must_be_pending(session: Session, token: str) -> models.Approval:
     """The approval of a button; raises Conflict that says what became of it."""
     approval = questions.approval_by_token(session, token)

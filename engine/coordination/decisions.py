@@ -51,9 +51,9 @@ def approve(
         raise Conflict("this approval expired", "press Retry on the escalation: it asks anew")
     try:
         plan = orders.work_out(session, run, snapshot, journey, journey.leg(approval.leg), world)
-        if plan.uses_digest:
-            runs.artefact(session, plan.uses_digest)
-        why = approvals.mismatch(approval, run, plan, world)
+        artefact = runs.artefact(session, plan.uses_digest) if plan.uses_digest else None
+        preview = world.preview(artefact) if artefact else ""
+        why = approvals.mismatch(approval, run, plan, world) or approvals.not_shown(approval, plan, preview)
     except SignalboxError as error:
         why = str(error)
     if why:

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from engine.domain.errors import BadInput
 from engine.domain.states import MOVES
@@ -20,6 +20,8 @@ from engine.store.models import Move
 from engine.store.session import Database, away
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
+NOT_PERMITTED = "42501"
+""" https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege """
 
 
 def _config() -> Config:
@@ -34,7 +36,7 @@ def newest() -> str:
 
 
 def current(database: Database) -> str:
-    """The revision that the database has; empty when it has none. Raises Unavailable."""
+    """The revision that the database has; empty when it has none. Raises Unavailable, BadInput (not ours to read)."""
     with _answering(), database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() or ""
 
@@ -56,7 +58,7 @@ def bring_up_to_date(database: Database) -> None:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate, and bring the table of moves to this release's. Repeatable. Raises Unavailable."""
+    """Migrate, and bring the table of moves to this release's. Repeatable. Raises Unavailable, BadInput (not ours)."""
     config = _config()
     with _answering(), _foreign_keys_off(database), database.engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -95,6 +97,13 @@ def _answering() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise away(error) from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != NOT_PERMITTED:
+            raise
+        raise BadInput(
+            f"the database refuses this role: {error.orig}",
+            "migrate as the owner of its tables, then as the owner: signalbox database grants | psql",
+        ) from None
 
 
 def _write_moves(connection: sa.Connection) -> None:

@@ -35,7 +35,7 @@ TOPICS = (
 )
 CHOICES = ("approve", "reject", "retry", "roll_back", "take_over", "abandon", "extend")
 APPEND_ONLY = ("decision", "kill_switch")
-ANSWERED = "a question is answered by a row of decision only"
+ANSWERED = "a question is answered once, by a row of decision"
 
 
 def one_of(values: tuple[str, ...], name: str) -> sa.Enum:
@@ -124,10 +124,16 @@ def _what_is_due(dialect: str) -> None:
         "uq_escalation_open_per_run", "escalation", ["run_id"], unique=True, sqlite_where=where, postgresql_where=where
     )
     _more_topics(dialect)
-    # whoever waits since before is looked at once, and then when something is due
-    op.execute("UPDATE run SET wake_at = opened_at WHERE state IN ('awaiting_approval', 'halted', 'queued')")
-    # one waiting card serves for all, known by its lane; there was at most one
-    op.execute("UPDATE outbox SET \"key\" = lane WHERE topic IN ('card', 'feed') AND state = 'pending'")
+    # whoever waits since before is looked at once, and then when something is due; and who ended without letting go
+    op.execute(
+        "UPDATE run SET wake_at = opened_at WHERE state IN ('awaiting_approval', 'halted', 'queued') "
+        "OR (ended_at IS NOT NULL AND id IN (SELECT run_id FROM target_lock))"
+    )
+    # one waiting card serves for all, known by its lane; one that was being sent at a crash may wait beside it
+    op.execute(
+        'UPDATE outbox SET "key" = lane WHERE id IN (SELECT max(id) FROM outbox '
+        "WHERE topic IN ('card', 'feed') AND state = 'pending' GROUP BY lane)"
+    )
 
 
 def _more_topics(dialect: str) -> None:
@@ -251,33 +257,49 @@ def append_only(dialect: str) -> tuple[str, ...]:
     )
 
 
-APPROVED = (
-    "SELECT 1 FROM decision WHERE approval_id = NEW.id AND choice = 'approve' AND order_digest = NEW.order_digest"
-)
-DECIDED = "SELECT 1 FROM decision WHERE escalation_id = NEW.id AND choice = NEW.decided"
+ASKED = {
+    "approval": "NEW.state <> 'pending' OR NEW.decided_by IS NOT NULL OR NEW.decided_at IS NOT NULL",
+    "escalation": "NEW.decided IS NOT NULL OR NEW.decided_by IS NOT NULL OR NEW.decided_at IS NOT NULL",
+}
+""" When a new row is no question. """
+ANSWER = {
+    "approval": (
+        "(NEW.state IN ('approved', 'consumed') AND NOT EXISTS (SELECT 1 FROM decision WHERE approval_id = NEW.id "
+        "AND choice = 'approve' AND order_digest = NEW.order_digest AND \"by\" = NEW.decided_by)) "
+        "OR (NEW.state <> OLD.state AND NOT (OLD.state = 'pending' AND NEW.state <> 'consumed') "
+        "AND NOT (OLD.state = 'approved' AND NEW.state IN ('consumed', 'voided')))"
+    ),
+    "escalation": (
+        "(NEW.decided IS NOT NULL AND NOT EXISTS (SELECT 1 FROM decision WHERE escalation_id = NEW.id "
+        'AND choice = NEW.decided AND "by" = NEW.decided_by)) '
+        "OR (OLD.decided IS NOT NULL AND coalesce(NEW.decided, '') <> OLD.decided)"
+    ),
+}
+""" When a change is no answer of a person to this very question, or is a second answer. """
 
 
 def answered_by_a_person(dialect: str) -> tuple[str, ...]:
-    """No approval is given and no escalation decided without the row that says who did, for this very order."""
-    rules = (
-        ("approval", "NEW.state IN ('approved', 'consumed')", APPROVED),
-        ("escalation", "NEW.decided IS NOT NULL", DECIDED),
-    )
+    """No approval is given and no escalation decided without the row that says who did, for this very order; and what
+    was answered or used stays so."""
     if dialect == "sqlite":
         return tuple(
-            f"CREATE TRIGGER {table}_answered_{verb.lower()} BEFORE {verb} ON {table} WHEN {when} "
-            f"AND NOT EXISTS ({proof}) BEGIN SELECT RAISE(ABORT, '{ANSWERED}'); END"
-            for table, when, proof in rules
-            for verb in ("INSERT", "UPDATE")
+            f"CREATE TRIGGER {table}_answered_{verb.lower()} BEFORE {verb} ON {table} WHEN {wrong[table]} "
+            f"BEGIN SELECT RAISE(ABORT, '{ANSWERED}'); END"
+            for table in ASKED
+            for verb, wrong in (("INSERT", ASKED), ("UPDATE", ANSWER))
         )
+    # whose `decision` is meant must not be said by the search path of whoever writes: a temporary table comes first
+    schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
+    refuse = f"RAISE EXCEPTION '{ANSWERED}'"
     return tuple(
         statement
-        for table, when, proof in rules
+        for table in ASKED
         for statement in (
             (
-                f"CREATE FUNCTION signalbox_{table}_answered() RETURNS trigger LANGUAGE plpgsql AS "
-                f"$$ BEGIN IF {when} AND NOT EXISTS ({proof}) THEN RAISE EXCEPTION '{ANSWERED}'; END IF; "
-                "RETURN NEW; END $$"
+                f"CREATE FUNCTION signalbox_{table}_answered() RETURNS trigger LANGUAGE plpgsql "
+                f"SET search_path = {schema}, pg_temp AS "
+                f"$$ BEGIN IF TG_OP = 'INSERT' THEN IF {ASKED[table]} THEN {refuse}; END IF; "
+                f"ELSIF {ANSWER[table]} THEN {refuse}; END IF; RETURN NEW; END $$"
             ),
             (
                 f"CREATE TRIGGER {table}_answered BEFORE INSERT OR UPDATE ON {table} "
