@@ -101,13 +101,18 @@ class Worker:
 
     def _beat(self) -> None:
         """Renew the claim, and stop what must not go on: runs that somebody ended, the kill switch."""
-        if not self.claim.beat():
+        if self.claim.beat():
+            self.stop_what_must_not_go_on()
+        else:
             self._come_back()
-            return
-        if not self.driver.driven():
+
+    def stop_what_must_not_go_on(self) -> None:
+        """Steps of runs that somebody ended or took, and all of them while the kill switch is on: whoever threw it."""
+        driven = self.driver.driven()
+        if not driven:
             return
         with self.database.reading() as session:
-            lost = claims.lost_to(session, self.claim.id, self.driver.driven())
+            lost = claims.lost_to(session, self.claim.id, driven)
         for run_id in lost:
             self.driver.running.stop(run_id)
 
@@ -126,6 +131,8 @@ class Worker:
 
     def _recover_then_reap(self) -> None:
         if self._taking is not None:
+            if not self.database.is_shared:  # nothing beats here, and the switch may be thrown by the command line
+                self.stop_what_must_not_go_on()
             self.look_for_the_dead()
             return
         if not self.reaper.recover():

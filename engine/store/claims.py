@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine.domain.states import FINAL, LOST_WITH_ITS_WORKER
+from engine.domain.states import FINAL, LOST_WITH_ITS_WORKER, RunState
 from engine.store import models
 
 Worker = models.Worker
@@ -75,11 +75,15 @@ def processes(session: Session, host: str) -> tuple[str, ...]:
 
 
 def lost_to(session: Session, worker_id: str, driven: Collection[str]) -> tuple[str, ...]:
-    """Of the runs that a worker drives, those that are no longer its own, or whose step must not go on."""
+    """Of the runs that a worker drives, those that are no longer its own, or whose step must not go on.
+
+    One that is queued and that nobody has claimed is about to be claimed by it.
+    """
     if not driven:
         return ()
+    its_own = sa.or_(Run.worker == worker_id, sa.and_(Run.worker.is_(None), Run.state == RunState.QUEUED))
     moving = sa.select(Run.id).where(
-        Run.id.in_(driven), Run.worker == worker_id, Run.state.not_in(sorted(FINAL)), sa.not_(_is_switched())
+        Run.id.in_(driven), its_own, Run.state.not_in(sorted(FINAL)), sa.not_(_is_switched())
     )
     mine = set(session.scalars(moving))
     return tuple(run_id for run_id in driven if run_id not in mine)
@@ -114,6 +118,12 @@ def due(session: Session, now: datetime) -> tuple[str, ...]:
 
 
 def living(session: Session) -> tuple[models.Worker, ...]:
-    """The workers that nobody thinks dead, oldest first."""
+    """The workers that live, oldest first.
+
+    On Postgres one whose claims ended is not among them, though nobody may be left who could declare it dead. On SQLite
+    a worker lives as long as the one process, which renews nothing.
+    """
     query = sa.select(Worker).where(Worker.ended_at.is_(None)).order_by(Worker.started_at)
+    if session.get_bind().dialect.name != "sqlite":
+        query = query.where(Worker.alive_until > _now(session))
     return tuple(session.scalars(query))
