@@ -52,7 +52,7 @@ class Mail:
         with self._database.reading() as session:
             return outbox.ref(session, key)
 
-    def refs(self, prefix: str) -> Mapping[str, MessageRef]:
+    def refs_under(self, prefix: str) -> Mapping[str, MessageRef]:
         """The kept references whose keys begin so: what else was posted about one thing."""
         with self._database.reading() as session:
             return outbox.refs(session, prefix)
