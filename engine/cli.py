@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import re
@@ -18,7 +19,9 @@ import structlog
 from pydantic import SecretStr
 
 from engine import wiring
+from engine.coordination import stopping
 from engine.domain.errors import BadInput, SignalboxError
+from engine.domain.incident import Person
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
 from engine.runtime import image
@@ -27,7 +30,7 @@ from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import PREFIX, Settings, load
 from engine.store import migrate as migrations
-from engine.store import views
+from engine.store import switch, views
 from engine.store.session import Database, Session
 
 log = structlog.get_logger()
@@ -276,11 +279,11 @@ def secrets_put(path: str, fields: tuple[str, ...]) -> None:
     click.echo(f"wrote {path}")
 
 
-# -- incidents and the harness
+# -- the database by hand: the kill switch, incidents, the harness
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[Session]:
+def _known_database() -> Iterator[Database]:
     """The database as this release knows it; raises BadInput when it is not there yet."""
     database = _database()
     try:
@@ -289,10 +292,38 @@ def _reading() -> Iterator[Session]:
             raise BadInput(
                 f"the database is at revision {have or 'none'}, this release wants {want}", "signalbox migrate"
             )
-        with database.reading() as session:
-            yield session
+        yield database
     finally:
         database.close()
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[Session]:
+    """One look at it."""
+    with _known_database() as database, database.reading() as session:
+        yield session
+
+
+@cli.command("kill-switch")
+@click.argument("turn", default="status", type=click.Choice(["on", "off", "status"]))
+@click.option("--reason", default="", help="Why; everybody is shown it.")
+def kill_switch(turn: str, reason: str) -> None:
+    """Stop everything, let things go on again, or say how it stands (the default).
+
+    On: nothing starts, and what runs is stopped within seconds. It works on the database itself, so also when Slack or
+    Signalbox is down. Whoever can write the database may do this: nothing else is asked.
+    """
+    name = getpass.getuser()
+    with _known_database() as database:
+        if turn != "status":
+            with database.transaction() as session:
+                person = Person(id=f"cli:{name}", name=name)
+                now = SystemClock().now()
+                stopping.throw(session, on=turn == "on", person=person, reason=reason, now=now)
+        with database.reading() as session:
+            stands = switch.read(session)
+    who = f", since {stands.at:%Y-%m-%d %H:%M} UTC by {stands.by.name or stands.by.id}" if stands.by else ""
+    click.echo(f"{'on' if stands.on else 'off'}{who}" + (f": {stands.reason}" if stands.reason else ""))
 
 
 @cli.group(cls=_Commands)
