@@ -332,6 +332,7 @@ def test_targets_stay_locked_while_a_vm_that_nobody_saw_dead_may_live(box: Box, 
     assert box.run().state is RunState.HALTED
     box.service.decide(box.run().escalations[-1].token, ANA, decision)
     box.round()
+    wait(box, 0.5)
 
     assert locks(box) == 2
     wait(box, 30)
