@@ -196,12 +196,17 @@ def took_between(start: datetime, end: datetime) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
+def for_how_long(since: datetime, now: datetime) -> str:
+    """How long something has lasted, to the minute: `46 min`, `2 h 4 min`."""
+    minutes = max(0, int((now - since).total_seconds() // 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def left(until: datetime, now: datetime) -> str:
     """How long until then, for a person: `now`, `in 4 min`, `in 1 h 20 min`."""
-    minutes = int((until - now).total_seconds() // 60)
-    if minutes < 1:
+    if (until - now).total_seconds() < 60:
         return "in less than a minute" if until > now else "now"
-    return f"in {minutes} min" if minutes < 60 else f"in {minutes // 60} h {minutes % 60} min"
+    return f"in {for_how_long(now, until)}"
 
 
 def took(attempt: AttemptView) -> str:

@@ -28,6 +28,7 @@ GROUPS = {
         "migrate",
         "worker",
         "settings",
+        "kill-switch",
         "alert",
         "runbook",
         "image",
