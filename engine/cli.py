@@ -14,12 +14,13 @@ from pathlib import Path
 
 import click
 import requests
-import sqlalchemy as sa
 import structlog
 from pydantic import SecretStr
 
 from engine import wiring
+from engine.commands.database import database
 from engine.commands.evidence import evidence
+from engine.commands.kill_switch import kill_switch
 from engine.domain.errors import BadInput, SignalboxError
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
@@ -28,8 +29,8 @@ from engine.secrets import setup
 from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import PREFIX, Settings, load
-from engine.store import grants, views
 from engine.store import migrate as migrations
+from engine.store import views
 from engine.store.session import Database, Session
 
 log = structlog.get_logger()
@@ -88,22 +89,6 @@ def migrate() -> None:
     migrations.upgrade(database)
     click.echo(f"{database.dialect} is at revision {migrations.current(database)}")
     database.close()
-
-
-@cli.group(cls=_Commands)
-def database() -> None:
-    """Look after the database."""
-
-
-@database.command("grants")
-@click.option("--bot", default=grants.BOT, show_default=True, help="The role of `signalbox web`.")
-@click.option("--worker", default=grants.WORKER, show_default=True, help="The role of `signalbox worker`.")
-@click.option("--database", "name", help="Its name on the server. [default: that of SIGNALBOX_DATABASE_URL]")
-def database_grants(bot: str, worker: str, name: str | None) -> None:
-    """Print the SQL that gives the bot and the worker each what they need on Postgres; pipe it to psql as the owner."""
-    url = sa.engine.make_url(load().database)
-    of_url = url.database if url.get_backend_name() == "postgresql" else None
-    click.echo(grants.script(bot=bot, worker=worker, database=name or of_url or "signalbox"), nl=False)
 
 
 @cli.command()
@@ -296,17 +281,14 @@ def secrets_put(path: str, fields: tuple[str, ...]) -> None:
     click.echo(f"wrote {path}")
 
 
-# -- incidents and the harness
+# -- the database by hand: the kill switch, incidents, the harness
 
 
 @contextlib.contextmanager
 def _reading() -> Iterator[Session]:
-    """The database as this release knows it; raises BadInput when it is not there yet."""
+    """One look at the database."""
     with wiring.reading(load()) as session:
         yield session
-
-
-cli.add_command(evidence)
 
 
 @cli.group(cls=_Commands)
@@ -356,3 +338,7 @@ def harness_show(number: int) -> None:
     if not note.patch:
         raise BadInput(f"harness note {number} came without a patch", "the incident's page says why")
     click.echo(note.patch, nl=False)
+
+
+for command in (database, evidence, kill_switch):
+    cli.add_command(command)

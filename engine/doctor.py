@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import requests
 
 from engine import wiring
 from engine.domain.errors import BadInput, Conflict, SignalboxError
+from engine.domain.incident import SwitchView
 from engine.evidence import anchor
 from engine.evidence.key import fingerprint
 from engine.orchestration.adapters import SystemClock
@@ -21,7 +23,7 @@ from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import Settings
-from engine.store import chain, migrate
+from engine.store import chain, claims, migrate, runs, switch
 from engine.store.session import Database
 
 AT_MOST = 5
@@ -95,17 +97,47 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    database = Database(settings.database)
-    try:
+    with contextlib.closing(Database(settings.database)) as database:
         have, want = migrate.current(database), migrate.newest()
-    finally:
-        database.close()
-    yield Finding(
-        part="database",
-        well=have == want,
-        text=f"{database.dialect} at revision {have or 'none'}, this release wants {want}",
-        remedy="" if have == want else "signalbox migrate",
+        yield Finding(
+            part="database",
+            well=have == want,
+            text=f"{database.dialect} at revision {have or 'none'}, this release wants {want}",
+            remedy="" if have == want else "signalbox migrate",
+        )
+        if have != want:
+            return
+        with database.reading() as session:
+            stands = switch.read(session)
+            living = Counter(worker.pool for worker in claims.living(session))
+            waiting = {run.pool for run in runs.queued(session)}
+        yield _kill_switch(stands)
+        if database.is_shared:  # otherwise one process does everything
+            yield from _workers(settings, living, waiting)
+
+
+def _kill_switch(stands: SwitchView) -> Finding:
+    who = (stands.by.name or stands.by.id) if stands.by else "somebody"
+    return Finding(
+        part="kill-switch",
+        well=not stands.on,
+        text=f"on, thrown by {who}, so nothing starts: {stands.reason or 'no reason given'}" if stands.on else "off",
+        remedy="signalbox kill-switch off, once the reason is gone" if stands.on else "",
     )
+
+
+def _workers(settings: Settings, living: Counter[str], waiting: Collection[str]) -> Iterator[Finding]:
+    """Each pool that a runbook or a run names needs somebody. `living`: pool -> workers alive."""
+    shelf = Shelf(settings.runbooks)
+    wanted = {*waiting, *(shelf.read(name).runbook.pool for name in shelf.valid())}
+    for pool in sorted(wanted | set(living)):
+        number = living[pool]
+        yield Finding(
+            part="workers",
+            well=number > 0,
+            text=f"pool {pool}: {number or 'no'} worker{'' if number == 1 else 's'} alive",
+            remedy="" if number else f"signalbox worker --pool {pool}, on a machine with libvirt",
+        )
 
 
 def _runbooks(settings: Settings) -> Iterator[Finding]:

@@ -102,20 +102,22 @@ def owner(settings: Settings) -> str:
 
 
 @contextlib.contextmanager
-def reading(settings: Settings) -> Iterator[Session]:
-    """The database as this release knows it, to read in; raises BadInput when it is not there yet."""
+def known_database(settings: Settings) -> Iterator[Database]:
+    """The database as this release knows it; raises BadInput when it is not there yet."""
     make_home(settings)
     database = Database(settings.database)
     try:
-        have, want = migrate.current(database), migrate.newest()
-        if have != want:
-            raise BadInput(
-                f"the database is at revision {have or 'none'}, this release wants {want}", "signalbox migrate"
-            )
-        with database.reading(one_moment=True) as session:
-            yield session
+        migrate.must_be_newest(database)
+        yield database
     finally:
         database.close()
+
+
+@contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[Session]:
+    """One look at it; raises BadInput when it is not there yet."""
+    with known_database(settings) as database, database.reading(one_moment=True) as session:
+        yield session
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ def register(app: AsyncApp, desk: Desk) -> None:
     """Tell bolt about every element that we send."""
     _on(app, desk, "approval.approve", approve)
     _on(app, desk, "approval.reject", open_reject)
+    _on(app, desk, "approval.extend", extend)
+    _on(app, desk, "escalation.extend", extend)
     _on(app, desk, "runbook.choose", choose_runbook)
     _on(app, desk, "note.open", open_note)
     for decision in Decision:
@@ -44,6 +46,11 @@ async def open_reject(desk: Desk, click: Click) -> None:
 async def decide(decision: Decision, desk: Desk, click: Click) -> None:
     """What happens with a halted run."""
     await ask(desk.service.decide, click.action.value, click.user.person, decision, at=click.at)
+
+
+async def extend(desk: Desk, click: Click) -> None:
+    """More time for an approval, or no reminders of an escalation for a while."""
+    await ask(desk.service.extend, click.action.value, click.user.person, at=click.at)
 
 
 async def choose_runbook(desk: Desk, click: Click) -> None:

@@ -72,12 +72,14 @@ async def obey(desk: Desk, command: Command) -> Message | None:
 
 async def _list(desk: Desk, _command: Command, _words: Words) -> Message:
     summaries = await ask(desk.service.incidents, only_open=True, limit=MAX_LISTED)
-    return messages.incidents(summaries, desk.options.public_url)
+    switch = await ask(desk.service.kill_switch)
+    return messages.incidents(summaries, switch, desk.options.public_url)
 
 
 async def _show(desk: Desk, command: Command, words: Words) -> Message:
     incident = await ask(desk.service.incident, await _number(desk, command, words))
-    return messages.card(incident, desk.options.public_url)
+    switch = await ask(desk.service.kill_switch)
+    return messages.card(incident, switch, desk.options.public_url)
 
 
 async def _declare(desk: Desk, command: Command, words: Words) -> Message:
@@ -100,6 +102,16 @@ async def _close(desk: Desk, command: Command, words: Words) -> Message:
     return Message(f"Closed #{incident.number} {mrkdwn(incident.title)}.", ())
 
 
+async def _stop(desk: Desk, command: Command, words: Words) -> Message:
+    switch = await ask(desk.service.throw_kill_switch, command.person, on=True, reason=" ".join(words))
+    return messages.thrown(switch)
+
+
+async def _resume(desk: Desk, command: Command, words: Words) -> Message:
+    switch = await ask(desk.service.throw_kill_switch, command.person, on=False, reason=" ".join(words))
+    return messages.thrown(switch)
+
+
 async def _note(desk: Desk, command: Command, words: Words) -> None:
     await forms.open_note(desk, command.trigger_id, await _number(desk, command, words))
 
@@ -114,6 +126,8 @@ WORDS: Mapping[str, Word] = {
     "declare": Word("declare TITLE [--severity S] [--runbook NAME]", "open one by hand", _declare),
     "abandon": Word("abandon [N] [REASON]", "end its run, destroy its VM, close it", _abandon),
     "close": Word("close [N]", "close one whose run has ended", _close),
+    "stop": Word("stop [REASON]", "the kill switch: nothing starts, what runs is stopped", _stop),
+    "resume": Word("resume [REASON]", "let things go on after a stop", _resume),
     "note": Word("note [N]", "write a harness note", _note),
     "help": Word("help", "this", _help),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 import structlog
@@ -21,12 +22,14 @@ from bot.slack.workspace import Workspace
 from bot.views import messages, story
 from bot.views.escape import is_user
 from bot.views.render import Message
-from engine.domain.incident import IncidentView, MessageRef, OutboxItem, Topic
+from engine.domain.incident import ApprovalView, EscalationView, IncidentView, MessageRef, OutboxItem, RunView, Topic
+from engine.domain.states import ApprovalState
 from engine.service import Service
 
 log = structlog.get_logger(__name__)
 
 Refs = dict[str, MessageRef]
+IN_THE_FEED = ":feed"
 LOOK_BACK_S = 300
 """ How far before a row was written we look for its message: clocks differ. """
 
@@ -61,6 +64,8 @@ class Delivery:
             Topic.GATE_REPORTED: self._gate_reported,
             Topic.APPROVAL: self._approval,
             Topic.ESCALATION: self._escalation,
+            Topic.APPROVAL_REMINDER: self._approval_reminder,
+            Topic.ESCALATION_REMINDER: self._escalation_reminder,
             Topic.ALERT_CHANGED: self._alert_changed,
             Topic.RUN_ENDED: self._run_ended,
             Topic.NOTE_WRITTEN: self._note_written,
@@ -84,7 +89,7 @@ class Delivery:
             return {}  # its line in the feed is all there is, until it has a run
         channel = await self._channels.ensure(incident)
         kept = await ask(self._service.ref, card_key(incident.id))
-        message = self._drawn(incident, "state", lambda: messages.card(incident, self._base))
+        message = await self._drawn_card(incident)
         if kept is None or await self._edit(kept, card_key(incident.id), message) is None:
             await self._ensure_card(incident, channel, message)
         line = await ask(self._service.ref, feed_key(incident.id))
@@ -104,8 +109,7 @@ class Delivery:
         channel = await self._channels.ensure(incident)
         card = await ask(self._service.ref, card_key(incident.id))
         if card is None:
-            drawn = self._drawn(incident, "state", lambda: messages.card(incident, self._base))
-            card = await self._ensure_card(incident, channel, drawn)
+            card = await self._ensure_card(incident, channel, await self._drawn_card(incident))
         return await self._show(item, f"attempt:{attempt.id}", card.channel, message, thread_ts=card.ts)
 
     async def _gate_reported(self, item: OutboxItem, incident: IncidentView) -> Refs:
@@ -116,12 +120,42 @@ class Delivery:
     async def _approval(self, item: OutboxItem, incident: IncidentView) -> Refs:
         run, approval = story.approval(incident, item.subject)
         message = self._drawn(incident, "approval", lambda: messages.approval(incident, run, approval, self._base))
-        return await self._show_at_home(item, incident, f"approval:{approval.id}", message)
+        refs = await self._show_at_home(item, incident, f"approval:{approval.id}", message)
+        for key, ref, link in await self._reminders(f"approval:{approval.id}", incident):
+            await self._edit(ref, key, self._drawn_approval_reminder(incident, run, approval, link))
+        return refs
 
     async def _escalation(self, item: OutboxItem, incident: IncidentView) -> Refs:
         run, raised = story.escalation(incident, item.subject)
         message = self._drawn(incident, "decision", lambda: messages.escalation(incident, run, raised, self._base))
-        return await self._show_at_home(item, incident, f"escalation:{raised.id}", message)
+        refs = await self._show_at_home(item, incident, f"escalation:{raised.id}", message)
+        for key, ref, link in await self._reminders(f"escalation:{raised.id}", incident):
+            named = key.endswith(IN_THE_FEED)
+            await self._edit(ref, key, self._drawn_escalation_reminder(incident, run, raised, link, named=named))
+        return refs
+
+    async def _approval_reminder(self, item: OutboxItem, incident: IncidentView) -> Refs:
+        run, approval = story.approval(incident, item.subject)
+        if approval.state is not ApprovalState.PENDING:
+            return {}  # answered meanwhile
+        link = await self._link_to(f"approval:{approval.id}", incident)
+        message = self._drawn_approval_reminder(incident, run, approval, link)
+        return await self._show_at_home(item, incident, item.key, message)
+
+    async def _escalation_reminder(self, item: OutboxItem, incident: IncidentView) -> Refs:
+        """In the incident's channel; and in the feed, for those who left it."""
+        run, raised = story.escalation(incident, item.subject)
+        if not raised.is_open:
+            return {}  # answered meanwhile
+        link = await self._link_to(f"escalation:{raised.id}", incident)
+        message = self._drawn_escalation_reminder(incident, run, raised, link, named=False)
+        told = await self._show_at_home(item, incident, item.key, message)
+        await ask(self._service.keep_ref, item.key, told[item.key])  # the second may fail: then this is not repeated
+        feed = await self._channels.feed()
+        if told[item.key].channel == feed:
+            return told
+        message = self._drawn_escalation_reminder(incident, run, raised, link, named=True)
+        return {**told, **await self._show(item, item.key + IN_THE_FEED, feed, message)}
 
     async def _alert_changed(self, item: OutboxItem, incident: IncidentView) -> Refs:
         event = story.event(incident, item.subject)
@@ -138,7 +172,53 @@ class Delivery:
         message = self._drawn(incident, "harness note", lambda: messages.note_written(incident, note, self._base))
         return await self._show_at_home(item, incident, f"note:{note.id}", message)
 
+    # -- reminders: messages of their own, whose keys begin with that of the question
+
+    async def _reminders(self, question: str, incident: IncidentView) -> list[tuple[str, MessageRef, str]]:
+        """What was posted to remind of this question, with the link that it shows.
+
+        It must not go on asking when there is an answer.
+        """
+        refs = await ask(self._service.refs_under, f"{question}:")
+        link = await self._link_to(question, incident) if refs else ""
+        return [(key, ref, link) for key, ref in refs.items()]
+
+    def _drawn_approval_reminder(
+        self, incident: IncidentView, run: RunView, approval: ApprovalView, link: str
+    ) -> Message:
+        now = datetime.now(UTC)
+        return self._drawn(
+            incident,
+            "an approval that expires",
+            lambda: messages.approval_reminder(incident, run, approval, link=link, now=now),
+        )
+
+    def _drawn_escalation_reminder(
+        self, incident: IncidentView, run: RunView, raised: EscalationView, link: str, *, named: bool
+    ) -> Message:
+        now = datetime.now(UTC)
+        return self._drawn(
+            incident,
+            "a decision that is awaited",
+            lambda: messages.escalation_reminder(incident, run, raised, link=link, now=now, named=named),
+        )
+
+    async def _link_to(self, question: str, incident: IncidentView) -> str:
+        """Where the question stands in Slack; the incident's page where its message is gone."""
+        ref = await ask(self._service.ref, question)
+        if ref is not None:
+            try:
+                return await self._workspace.permalink(ref.channel, ref.ts)
+            except SlackApiError as error:
+                if read(error).kind not in {Kind.GONE, Kind.LOST, Kind.REFUSED}:
+                    raise
+        return messages.url(self._base, incident)
+
     # -- posting and editing
+
+    async def _drawn_card(self, incident: IncidentView) -> Message:
+        switch = await ask(self._service.kill_switch)
+        return self._drawn(incident, "state", lambda: messages.card(incident, switch, self._base))
 
     @staticmethod
     def _has_a_home(incident: IncidentView) -> bool:

@@ -32,6 +32,7 @@ RATES = {
     "conversations.history": TIER_3,
     "conversations.replies": TIER_3,
     "auth.test": TIER_3,
+    "chat.getPermalink": TIER_3,
 }
 TINY = 1e-6
 """ A rest of rounding is no reason to wait. """

@@ -91,6 +91,11 @@ class Workspace:
         args = {"channel": channel, "ts": ts, "text": message.text, "blocks": list(message.blocks)}
         await self._call("chat.update", args)
 
+    async def permalink(self, channel: str, ts: str) -> str:
+        """The address of a message, for people."""
+        args = {"channel": channel, "message_ts": ts}
+        return str((await self._call("chat.getPermalink", args, reads=True))["permalink"])
+
     async def find(self, channel: str, key: str, since: float, thread_ts: str = "") -> str | None:
         """The ts of our message with this key, posted since then (Unix seconds); None when it is not there."""
         method = "conversations.replies" if thread_ts else "conversations.history"

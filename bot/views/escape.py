@@ -117,6 +117,11 @@ def clock(at: datetime) -> str:
     return f"<!date^{int(at.timestamp())}^{{time_secs}}|{at.astimezone(UTC):%H:%M:%S} UTC>"
 
 
+def daytime(at: datetime) -> str:
+    """The time of day in the reader's own time zone, to the minute."""
+    return f"<!date^{int(at.timestamp())}^{{time}}|{at.astimezone(UTC):%H:%M} UTC>"
+
+
 def utc(at: datetime) -> str:
     """A moment in UTC, for pages and fallbacks."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

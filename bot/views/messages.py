@@ -6,9 +6,10 @@ Each returns a checked `Message`; `TooMuch` means a fault of ours. `base` is whe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from bot.views import story
-from bot.views.escape import mrkdwn
+from bot.views.escape import mention, mrkdwn, when
 from bot.views.render import Message, message
 from engine.domain.incident import (
     ApprovalView,
@@ -19,6 +20,7 @@ from engine.domain.incident import (
     IncidentView,
     NoteView,
     RunView,
+    SwitchView,
     VerdictView,
 )
 
@@ -28,9 +30,9 @@ def url(base: str, incident: IncidentView | IncidentSummary) -> str:
     return f"{base.rstrip('/')}/incidents/{incident.number}"
 
 
-def card(incident: IncidentView, base: str) -> Message:
+def card(incident: IncidentView, switch: SwitchView, base: str) -> Message:
     """What is going on now, and the legs as a checklist."""
-    return message("card.json.j2", incident=incident, url=url(base, incident))
+    return message("card.json.j2", incident=incident, stopped=stopped(switch), url=url(base, incident))
 
 
 def feed(incident: IncidentView, base: str, channel: str | None) -> Message:
@@ -58,6 +60,28 @@ def escalation(incident: IncidentView, run: RunView, escalation: EscalationView,
     return message("escalation.json.j2", incident=incident, run=run, escalation=escalation, url=url(base, incident))
 
 
+def approval_reminder(
+    incident: IncidentView, run: RunView, approval: ApprovalView, *, link: str, now: datetime
+) -> Message:
+    """It is about to expire. `link`: where the question stands, with its buttons."""
+    return message("approval_reminder.json.j2", incident=incident, run=run, approval=approval, link=link, now=now)
+
+
+def escalation_reminder(
+    incident: IncidentView, run: RunView, escalation: EscalationView, *, link: str, now: datetime, named: bool
+) -> Message:
+    """Nobody decided yet. `link`: where the question stands; `named`: say which incident, for the feed."""
+    return message(
+        "escalation_reminder.json.j2",
+        incident=incident,
+        run=run,
+        escalation=escalation,
+        link=link,
+        now=now,
+        named=named,
+    )
+
+
 def alert_changed(event: EventView) -> Message:
     """The source resolved or re-fired."""
     return message("alert_changed.json.j2", event=event)
@@ -73,9 +97,25 @@ def note_written(incident: IncidentView, note: NoteView, base: str) -> Message:
     return message("note_written.json.j2", incident=incident, note=note, url=url(base, incident))
 
 
-def incidents(summaries: Sequence[IncidentSummary], base: str) -> Message:
+def incidents(summaries: Sequence[IncidentSummary], switch: SwitchView, base: str) -> Message:
     """The answer to `/signalbox list`."""
-    return message("list.json.j2", incidents=summaries, base=base.rstrip("/"))
+    return message("list.json.j2", incidents=summaries, stopped=stopped(switch), base=base.rstrip("/"))
+
+
+def stopped(switch: SwitchView) -> str:
+    """That the kill switch is on, by whom, since when and why, in mrkdwn; nothing while it is off."""
+    if not switch.on:
+        return ""
+    who = mention(switch.by.id) if switch.by else "somebody"
+    since = f" {when(switch.at)}" if switch.at else ""
+    why = f": {mrkdwn(switch.reason, 200)}" if switch.reason else ""
+    return f"⛔ *The kill switch is on*, thrown by {who}{since}{why}. Nothing starts until `/signalbox resume`."
+
+
+def thrown(switch: SwitchView) -> Message:
+    """The answer to whoever threw the kill switch, or took it back."""
+    off = "✔️ The kill switch is off: things go on. A step that was stopped midway asks a person."
+    return Message(stopped(switch) or off, ())
 
 
 def usage(lines: Sequence[str], base: str, problem: str = "") -> Message:

@@ -36,6 +36,7 @@ _slack.filters.update(
     mentions=escape.mentions,
     when=escape.when,
     clock=escape.clock,
+    daytime=escape.daytime,
     short=escape.short,
     fit=escape.fit,
     emoji=marks.emoji,

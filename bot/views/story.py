@@ -100,7 +100,7 @@ def leg_name(run: RunView, leg_id: str | None = None) -> str:
 def open_question(run: RunView) -> ApprovalView | EscalationView | None:
     """What a person is asked right now."""
     asked: list[ApprovalView | EscalationView] = [a for a in run.approvals if a.state is ApprovalState.PENDING]
-    asked += [escalation for escalation in run.escalations if escalation.decided is None]
+    asked += [escalation for escalation in run.escalations if escalation.is_open]
     return asked[-1] if asked and run.state not in FINAL else None
 
 
@@ -126,7 +126,8 @@ def now(incident: IncidentView) -> str:
         RunState.AWAITING_APPROVAL: f"{name} waits for a person's yes",
         RunState.HALTED: _halted(run),
     }
-    return sentences.get(run.state, f"Next: {name}")
+    waits = f"{name} waits for {run.waits_for}" if run.waits_for else f"Next: {name}"
+    return sentences.get(run.state, waits)
 
 
 def tested(run: RunView, approval: ApprovalView) -> VerdictView | None:
@@ -193,6 +194,19 @@ def took_between(start: datetime, end: datetime) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def for_how_long(since: datetime, now: datetime) -> str:
+    """How long something has lasted, to the minute: `46 min`, `2 h 4 min`."""
+    minutes = max(0, int((now - since).total_seconds() // 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def left(until: datetime, now: datetime) -> str:
+    """How long until then, for a person: `now`, `in 4 min`, `in 1 h 20 min`."""
+    if (until - now).total_seconds() < 60:
+        return "in less than a minute" if until > now else "now"
+    return f"in {for_how_long(now, until)}"
 
 
 def took(attempt: AttemptView) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -12,6 +13,7 @@ from aiohttp import web
 from bot.crossing import ask
 from bot.views.render import HERE, page
 from engine.domain.errors import BadInput
+from engine.domain.incident import SwitchView
 from engine.service import Service
 
 log = structlog.get_logger(__name__)
@@ -20,13 +22,15 @@ MAX_LISTED = 100
 MAX_DIGITS = 9
 HEALTH_S = 2.0
 
+T = TypeVar("T")
+
 
 def _html(text: str, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type="text/html")
 
 
-def _problem(status: int, title: str, text: str) -> web.Response:
-    return _html(page("problem.html.j2", title=title, text=text), status)
+def _problem(status: int, title: str, text: str, switch: SwitchView | None) -> web.Response:
+    return _html(page("problem.html.j2", title=title, text=text, switch=switch), status)
 
 
 class Pages:
@@ -51,33 +55,50 @@ class Pages:
         except Exception:  # the rim: whoever looks at the dashboard is in trouble already
             log.exception("page_failed")
             return _down()
-        unwell = await self._unwell()
+        unwell, workers = await self._unwell(), await self._told(self._service.workers)
         ordered = sorted(summaries, key=lambda each: (each.closed_at is not None, not each.waits_for, -each.number))
-        return _html(page("index.html.j2", incidents=ordered, unwell=unwell))
+        return _html(
+            page("index.html.j2", incidents=ordered, unwell=unwell, workers=workers, switch=await self._switch())
+        )
 
     async def _unwell(self) -> Mapping[str, str]:
         """What is wrong; a part that hangs must not hang the list."""
         try:
             async with asyncio.timeout(HEALTH_S):
-                return await ask(self._service.healthy)
+                unwell = await ask(self._service.healthy)
         except Exception as error:  # the rim, as above
             log.exception("health_unknown")
             return {"health": f"cannot be told ({type(error).__name__})"}
+        return {part: why for part, why in unwell.items() if part != "kill switch"}  # the banner says it
+
+    async def _switch(self) -> SwitchView | None:
+        """How the kill switch stands; None where that cannot be told."""
+        return await self._told(self._service.kill_switch)
+
+    async def _told(self, look: Callable[[], T]) -> T | None:
+        """What stands beside the page's own matter: without it the rest is still shown."""
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                return await ask(look)
+        except Exception:  # the rim, as above
+            log.exception("a_part_of_the_page_is_missing")
+            return None
 
     async def incident(self, request: web.Request) -> web.Response:
         """One incident with everything that was measured."""
         self._refuse_foreign(request)
         text = request.match_info["number"]
         if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
-            return _problem(404, "No such incident", "An incident's address ends in its number.")
+            why = "An incident's address ends in its number."
+            return _problem(404, "No such incident", why, await self._switch())
         try:
             incident = await ask(self._service.incident, int(text))
         except BadInput as error:
-            return _problem(404, "No such incident", str(error))
+            return _problem(404, "No such incident", str(error), await self._switch())
         except Exception:  # the rim, as above
             log.exception("page_failed")
             return _down()
-        return _html(page("incident.html.j2", incident=incident))
+        return _html(page("incident.html.j2", incident=incident, switch=await self._switch()))
 
     async def style(self, _request: web.Request) -> web.Response:
         """The one style sheet."""
@@ -90,4 +111,4 @@ class Pages:
 
 def _down() -> web.Response:
     text = "The database does not answer. What happened is kept; `signalbox doctor` on the machine says what is wrong."
-    return _problem(503, "Signalbox cannot look right now", text)
+    return _problem(503, "Signalbox cannot look right now", text, None)

@@ -21,11 +21,15 @@ log = structlog.get_logger(__name__)
 ANSWER_S = 5.0
 HELP = {
     "incidents_open": "Incidents that are open.",
+    "kill_switch": "1 while the kill switch is on.",
+    "workers": "Workers that live, by pool.",
     "runs": "Runs by state.",
     "outbox_rows": "Slack messages by what became of them.",
     "inbox_rejected": "Alert bodies that were authenticated and could not be read.",
     "slack_rows": "What the sender did since it started.",
 }
+LABELS = {"workers": "pool"}
+""" What the values of a metric are told apart by; `state` where nothing else is said. """
 Numbers = Mapping[str, Mapping[str, int]]
 
 
@@ -69,5 +73,5 @@ def _lines(numbers: Numbers) -> Iterator[str]:
         yield f"# HELP signalbox_{name} {HELP.get(name, name)}"
         yield f"# TYPE signalbox_{name} gauge"
         for label, value in values.items():
-            where = f'{{state="{label}"}}' if label else ""
+            where = f'{{{LABELS.get(name, "state")}="{label}"}}' if label else ""
             yield f"signalbox_{name}{where} {value}"

@@ -174,15 +174,16 @@ def _ask_anew(session: Session, run: models.Run, old: models.Escalation, snapsho
 
 
 def put_off(session: Session, run: models.Run, raised: models.Escalation, person: Person, now: datetime) -> None:
-    """No reminder for an hour: a named person knows, and is at it."""
+    """No reminder for an hour at least: a named person knows, and is at it."""
     decision = questions.decided(
         session, run.id, Choice.EXTEND, person, "no reminder for an hour", now, escalation=raised
     )
-    raised.remind_at = now + PUT_OFF
+    raised.remind_at = max(now + PUT_OFF, raised.remind_at or now)  # late reminders are further apart than that
     run.wake_at = min(filter(None, (raised.remind_at, raised.expires_at)))
     text = f"{person.name or person.id} is at it: no reminder until {raised.remind_at:%H:%M} UTC."
     _event(session, run, "reminder_put_off", person.id, text, now, questions.told(decision))
-    outbox.refresh(session, run.incident_number, now)
+    key = f"escalation:{raised.id}:put-off:{decision.id}"
+    outbox.tell(session, Topic.ESCALATION, run.incident_number, raised.id, key, outbox.ASKS_A_PERSON, now)
 
 
 def _event(

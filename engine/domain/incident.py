@@ -78,7 +78,7 @@ class OrderView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalView:
-    """One asked-for yes. `token` is the opaque value of its buttons, good once."""
+    """One asked-for yes. `token` is the opaque value of its buttons, good once. `extended_by` gave it more time."""
 
     id: str
     leg: str
@@ -91,11 +91,15 @@ class ApprovalView:
     decided_at: datetime | None
     reason: str
     may_approve: tuple[str, ...]
+    extended_by: Person | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationView:
-    """One halt that a person must decide. `options` are the decisions that are possible here, `may_decide` by whom."""
+    """One halt that a person must decide. `options` are the decisions that are possible here, `may_decide` by whom.
+
+    `at_it`: who said so and put the reminders off until `remind_at`. `expired_at`: it was put anew as another question.
+    """
 
     id: str
     leg: str
@@ -110,6 +114,14 @@ class EscalationView:
     decided_by: Person | None
     decided_at: datetime | None
     reason: str
+    remind_at: datetime | None = None
+    expired_at: datetime | None = None
+    at_it: Person | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still waits for its answer."""
+        return self.decided is None and self.expired_at is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +242,20 @@ class SwitchView:
     by: Person | None = None
     at: datetime | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """One worker that nobody thinks dead: it drives up to `concurrency` runs of its pool at once.
+
+    `alive_until` is None where it lives and dies with the one process that does everything (SQLite).
+    """
+
+    id: str
+    pool: str
+    concurrency: int
+    since: datetime
+    alive_until: datetime | None
 
 
 class Topic(enum.StrEnum):

@@ -101,9 +101,13 @@ class Worker:
 
     def _beat(self) -> None:
         """Renew the claim, and stop what must not go on: runs that somebody ended, the kill switch."""
-        if not self.claim.beat():
+        if self.claim.beat():
+            self.stop_what_must_not_go_on()
+        else:
             self._come_back()
-            return
+
+    def stop_what_must_not_go_on(self) -> None:
+        """Steps of runs that somebody ended or took, and all of them while the kill switch is on: whoever threw it."""
         at_work = self.driver.running.at_work()
         if not at_work:
             return
@@ -127,6 +131,8 @@ class Worker:
 
     def _recover_then_reap(self) -> None:
         if self._taking is not None:
+            if not self.database.is_shared:  # nothing beats here, and the switch may be thrown by the command line
+                self.stop_what_must_not_go_on()
             self.look_for_the_dead()
             return
         if not self.reaper.recover():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.coordination import closing, decisions, opening, timing
+from engine.coordination import closing, decisions, opening, stopping, timing
 from engine.coordination.approvals import must_be_pending
 from engine.domain.alert import Severity
 from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused
@@ -22,10 +22,9 @@ from engine.orchestration.worker import Worker
 from engine.service.looking import Looking
 from engine.service.mail import Mail
 from engine.service.people import People
-from engine.store import chain, evidence, inbox, incidents, models, outbox, questions, runs, switch, views
+from engine.store import chain, evidence, inbox, incidents, models, outbox, questions, runs, views
 from engine.store.ids import new_id
 from engine.store.session import Database, Session
-from engine.store.wakeups import wake
 
 __all__ = ["People", "Service"]
 
@@ -171,8 +170,8 @@ class Service(Looking, Mail):
             self._worker.driver.running.stop(run.id)
         return self.incident(number)
 
-    def extend(self, token: str, person: Person) -> IncidentView:
-        """Give an approval more time, or put off the reminders of an escalation.
+    def extend(self, token: str, person: Person, *, at: MessageRef | None = None) -> IncidentView:
+        """Give an approval more time, or put off the reminders of an escalation. It may be asked on a reminder too.
 
         Raises NotAllowed, Conflict (decided meanwhile; or an approval whose evidence would grow too old).
         """
@@ -181,10 +180,12 @@ class Service(Looking, Mail):
         with self._database.transaction() as session:
             raised = questions.escalation_by_token(session, token)
             if raised is not None:
+                self._must_be_its_message(session, f"escalation:{raised.id}", at, or_reminder=True)
                 run = runs.get(session, raised.run_id)
                 timing.put_off(session, run, decisions.must_be_open(raised), person, now)
             else:
                 approval = must_be_pending(session, token)
+                self._must_be_its_message(session, f"approval:{approval.id}", at, or_reminder=True)
                 run = runs.get(session, approval.run_id)
                 journey = self._adapters.snapshot(run)[1]
                 timing.extend(session, run, approval, journey, person, now)
@@ -198,14 +199,7 @@ class Service(Looking, Mail):
         decisions.must_be_allowed(person, self._people.approvers)
         now = self._adapters.clock.now()
         with self._database.transaction() as session:
-            if switch.read(session).on == on:
-                raise Conflict(f"the kill switch is {'on' if on else 'off'} already")
-            switch.throw(session, on=on, person=person, reason=" ".join(reason.split())[:MAX_TITLE], now=now)
-            for number in views.open_numbers(session):
-                outbox.refresh(session, number, now)
-            if not on:
-                for run in runs.queued(session):
-                    wake(session, run)
+            stopping.throw(session, on=on, person=person, reason=reason, now=now)
         if on and self._worker is not None:
             self._worker.driver.running.stop_all()
         return self.kill_switch()
@@ -278,8 +272,15 @@ class Service(Looking, Mail):
             raise Conflict("this button is not known", "look at the incident's page")
         return row
 
-    def _must_be_its_message(self, session: Session, key: str, at: MessageRef | None) -> None:
-        """A click counts only on the message that we posted for it; without a message (CLI) the token alone counts."""
-        ours = outbox.ref(session, key)
-        if at is not None and ours is not None and (at.channel, at.ts) != (ours.channel, ours.ts):
+    def _must_be_its_message(
+        self, session: Session, key: str, at: MessageRef | None, *, or_reminder: bool = False
+    ) -> None:
+        """A click counts only on the message that we posted for it; without a message (CLI) the token alone counts.
+
+        The keys of a question's reminders begin with its own.
+        """
+        ours = {outbox.ref(session, key)} - {None}
+        if or_reminder:
+            ours |= set(outbox.refs(session, f"{key}:").values())
+        if at is not None and ours and at not in ours:
             raise NotAllowed("this button is not on the message that was posted for it", "use the incident's channel")

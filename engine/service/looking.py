@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from engine.domain.errors import BadInput, SignalboxError
-from engine.domain.incident import IncidentSummary, IncidentView, RunView, SwitchView
+from engine.domain.incident import IncidentSummary, IncidentView, RunView, SwitchView, WorkerView
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
@@ -100,6 +100,20 @@ class Looking:
         """How the kill switch stands."""
         with self._database.reading() as session:
             return switch.read(session)
+
+    def workers(self) -> tuple[WorkerView, ...]:
+        """The workers that live, oldest first."""
+        with self._database.reading() as session:
+            return tuple(
+                WorkerView(
+                    id=row.id,
+                    pool=row.pool,
+                    concurrency=row.concurrency,
+                    since=row.started_at,
+                    alive_until=row.alive_until if self._database.is_shared else None,
+                )
+                for row in claims.living(session)
+            )
 
     def metrics(self) -> Mapping[str, Mapping[str, int]]:
         """Counts for Prometheus: metric name -> label value (or empty) -> number."""

@@ -60,6 +60,11 @@ class Mail:
         with self._database.reading() as session:
             return outbox.ref(session, key)
 
+    def refs_under(self, prefix: str) -> Mapping[str, MessageRef]:
+        """The kept references whose keys begin so: what else was posted about one thing."""
+        with self._database.reading() as session:
+            return outbox.refs(session, prefix)
+
     def keep_ref(self, key: str, ref: MessageRef) -> None:
         """Keep a message reference (idempotent)."""
         with self._database.transaction() as session:

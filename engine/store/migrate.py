@@ -49,11 +49,16 @@ def bring_up_to_date(database: Database) -> None:
     if not database.is_shared:
         upgrade(database)
         return
+    must_be_newest(database)
+
+
+def must_be_newest(database: Database) -> None:
+    """Raises BadInput when the database is at another revision than this release wants."""
     have, want = current(database), newest()
     if have != want:
+        who = "as the owner of its tables: " if database.is_shared else ""
         raise BadInput(
-            f"the database is at revision {have or 'none'}, this release wants {want}",
-            "as the owner of its tables: signalbox migrate",
+            f"the database is at revision {have or 'none'}, this release wants {want}", f"{who}signalbox migrate"
         )
 
 

@@ -145,6 +145,13 @@ def ref(session: Session, key: str) -> MessageRef | None:
     return MessageRef(channel=row.channel, ts=row.ts) if row else None
 
 
+def refs(session: Session, prefix: str) -> dict[str, MessageRef]:
+    """Where the messages live whose keys begin so, by key."""
+    table = models.MessageReference
+    rows = session.scalars(sa.select(table).where(table.key.startswith(prefix, autoescape=True)).order_by(table.key))
+    return {row.key: MessageRef(channel=row.channel, ts=row.ts) for row in rows}
+
+
 def keep_ref(session: Session, key: str, reference: MessageRef) -> None:
     """Remember where a message lives."""
     session.merge(models.MessageReference(key=key, channel=reference.channel, ts=reference.ts))

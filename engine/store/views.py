@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -24,6 +26,7 @@ from engine.domain.journey import Journey, Leg, LegKind
 from engine.domain.states import (
     FINAL,
     AttemptState,
+    Choice,
     Decision,
     IncidentState,
     RunState,
@@ -80,7 +83,17 @@ def _person(person_id: str | None, name: str | None) -> Person | None:
     return Person(id=person_id, name=name or "") if person_id else None
 
 
-def approval(row: models.Approval, may_approve: tuple[str, ...]) -> ApprovalView:
+def _put_off_by(decisions: Sequence[models.PersonDecision], question: str) -> Person | None:
+    """Who put this question off, last."""
+    rows = [
+        row for row in decisions if row.choice is Choice.EXTEND and question in {row.approval_id, row.escalation_id}
+    ]
+    return Person(id=rows[-1].by, name=rows[-1].by_name) if rows else None
+
+
+def approval(
+    row: models.Approval, may_approve: tuple[str, ...], decisions: Sequence[models.PersonDecision]
+) -> ApprovalView:
     """One asked-for yes."""
     return ApprovalView(
         id=row.id,
@@ -99,10 +112,13 @@ def approval(row: models.Approval, may_approve: tuple[str, ...]) -> ApprovalView
         decided_at=row.decided_at,
         reason=row.reason,
         may_approve=may_approve,
+        extended_by=_put_off_by(decisions, row.id),
     )
 
 
-def escalation(row: models.Escalation, may_decide: tuple[str, ...]) -> EscalationView:
+def escalation(
+    row: models.Escalation, may_decide: tuple[str, ...], decisions: Sequence[models.PersonDecision]
+) -> EscalationView:
     """One halt that a person must decide."""
     return EscalationView(
         id=row.id,
@@ -118,6 +134,9 @@ def escalation(row: models.Escalation, may_decide: tuple[str, ...]) -> Escalatio
         decided_by=_person(row.decided_by, row.decided_name),
         decided_at=row.decided_at,
         reason=row.reason,
+        remind_at=row.remind_at,
+        expired_at=row.expired_at,
+        at_it=_put_off_by(decisions, row.id),
     )
 
 
@@ -220,6 +239,7 @@ def _unreached(run: models.Run) -> str:
 
 def run(session: Session, row: models.Run, journey: Journey | None, approvers: tuple[str, ...]) -> RunView:
     """One run with everything that happened in it; without a journey its legs are not told."""
+    decisions = questions.decisions(session, row.id)
     return RunView(
         id=row.id,
         runbook=row.runbook,
@@ -233,8 +253,10 @@ def run(session: Session, row: models.Run, journey: Journey | None, approvers: t
         legs=legs(session, row, journey) if journey else (),
         attempts=tuple(attempt(tried) for tried in runs.attempts(session, row.id)),
         verdicts=tuple(verdict(found) for found in runs.verdicts(session, row.id)),
-        approvals=tuple(approval(asked, approvers) for asked in questions.approvals(session, row.id)),
-        escalations=tuple(escalation(raised, approvers) for raised in questions.escalations(session, row.id)),
+        approvals=tuple(approval(asked, approvers, decisions) for asked in questions.approvals(session, row.id)),
+        escalations=tuple(
+            escalation(raised, approvers, decisions) for raised in questions.escalations(session, row.id)
+        ),
     )
 
 

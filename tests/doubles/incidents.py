@@ -21,6 +21,7 @@ from engine.domain.incident import (
     OrderView,
     Person,
     RunView,
+    SwitchView,
     VerdictView,
 )
 from engine.domain.states import (
@@ -41,6 +42,10 @@ HOSTILE = (
     "~no~ <https://evil.test|click> "
 )
 """ Everything that could break out of JSON, of Slack's markup, of HTML, or of a line. """
+
+
+OFF = SwitchView(on=False)
+ON = SwitchView(on=True, by=Person(id="U0ALICE1", name="alice"), at=T0, reason="a flood of alerts")
 
 
 def at(seconds: float) -> datetime:
@@ -358,10 +363,14 @@ def hostile(text: str = HOSTILE) -> IncidentView:
             ),
         ),
         approvals=(
-            approval(ApprovalState.PENDING, reason="x", may_approve=("cli:x",) * many),
+            approval(reason="x", may_approve=("cli:x",) * many, extended_by=Person(id="x", name="x")),
             approval(ApprovalState.VOIDED, id="approval-2", reason="x"),
         ),
-        escalations=(escalation(), escalation(Decision.ABANDON, id="escalation-2", reason="x")),
+        escalations=(
+            escalation(id="escalation-0", expired_at=T0),
+            escalation(at_it=Person(id="x", name="x"), remind_at=at(9e8)),
+            escalation(Decision.ABANDON, id="escalation-2", reason="x"),
+        ),
     )
     story = incident(
         everything,

@@ -9,7 +9,17 @@ from typing import Any
 
 from engine.domain.alert import Severity
 from engine.domain.errors import BadInput
-from engine.domain.incident import IncidentSummary, IncidentView, MessageRef, NoteView, OutboxItem, Person, Topic
+from engine.domain.incident import (
+    IncidentSummary,
+    IncidentView,
+    MessageRef,
+    NoteView,
+    OutboxItem,
+    Person,
+    SwitchView,
+    Topic,
+    WorkerView,
+)
 from engine.domain.states import Decision
 from engine.service import Service
 from tests.doubles import incidents as told
@@ -49,6 +59,8 @@ class FakeService(Service):
         self.known_deliveries: set[bytes] = set()
         self.unwell: dict[str, str] = {}
         self.recovered = False
+        self.switch = SwitchView(on=False)
+        self.living: tuple[WorkerView, ...] = ()
 
     def _asked(self, verb: str, **args: Any) -> None:
         if verb in self.before:
@@ -94,6 +106,15 @@ class FakeService(Service):
         self._asked("decide", token=token, person=person, decision=decision, reason=reason, at=at)
         return self._any()
 
+    def extend(self, token: str, person: Person, *, at: MessageRef | None = None) -> IncidentView:
+        self._asked("extend", token=token, person=person, at=at)
+        return self._any()
+
+    def throw_kill_switch(self, person: Person, *, on: bool, reason: str = "") -> SwitchView:
+        self._asked("throw_kill_switch", person=person, on=on, reason=reason)
+        self.switch = SwitchView(on=on, by=person, at=told.T0, reason=reason)
+        return self.switch
+
     def abandon(self, number: int, person: Person, reason: str) -> IncidentView:
         self._asked("abandon", number=number, person=person, reason=reason)
         return self._by_number(number)
@@ -134,6 +155,14 @@ class FakeService(Service):
         self._asked("healthy")
         return self.unwell
 
+    def kill_switch(self) -> SwitchView:
+        self._asked("kill_switch")
+        return self.switch
+
+    def workers(self) -> tuple[WorkerView, ...]:
+        self._asked("workers")
+        return self.living
+
     def metrics(self) -> Mapping[str, Mapping[str, int]]:
         self._asked("metrics")
         return {"incidents_open": {"": 1}, "runs": {"halted": 2}, "outbox_rows": {"pending": 3, "dead": 0}}
@@ -170,6 +199,10 @@ class FakeService(Service):
     def ref(self, key: str) -> MessageRef | None:
         self._asked("ref", key=key)
         return self.refs.get(key)
+
+    def refs_under(self, prefix: str) -> Mapping[str, MessageRef]:
+        self._asked("refs_under", prefix=prefix)
+        return {key: ref for key, ref in self.refs.items() if key.startswith(prefix)}
 
     def keep_ref(self, key: str, ref: MessageRef) -> None:
         self._asked("keep_ref", key=key, ref=ref)

@@ -157,6 +157,12 @@ class FakeSlack(AsyncWebClient):
                 return {"channel": channel.id, "ts": args["ts"]}
         return {"ok": False, "error": "message_not_found"}
 
+    def _chat_getPermalink(self, args: Json) -> Json:  # noqa: N802  Slack's name
+        channel = self._channel(args)
+        if channel is None or all(message["ts"] != args["message_ts"] for message in channel.messages):
+            return {"ok": False, "error": "message_not_found"}
+        return {"permalink": f"https://box.test/archives/{channel.id}/p{args['message_ts'].replace('.', '')}"}
+
     def _conversations_history(self, args: Json) -> Json:
         channel = self._channel(args)
         if channel is None:

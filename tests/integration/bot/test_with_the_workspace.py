@@ -125,7 +125,7 @@ async def test_an_incident_is_told_in_its_channel_with_its_people_in_it(world: W
     assert "https://box.test/incidents/12" in found["topic"]["value"]
     assert len(card["replies"]) == 1
     assert "4 of 4 checks held" in Driver.text(gate)
-    assert Driver.buttons(approval) == ["approval.approve", "approval.reject"]
+    assert Driver.buttons(approval) == ["approval.approve", "approval.reject", "approval.extend"]
     assert found["id"] in Driver.text(line)
 
 
@@ -222,6 +222,72 @@ async def test_the_command_answers_the_one_who_typed(world: World) -> None:
     assert "#12" in Driver.text(answer)
 
 
+async def test_an_approval_warns_gets_more_time_and_expires(world: World) -> None:
+    """The whole way: asked, warned, extended on the reminder, expired; and then nothing asks any more."""
+    await world.tell(APPROVAL)
+    await world.tell(row(Topic.APPROVAL_REMINDER, "approval-1", key="approval:approval-1:warned:1"))
+    asked, warned = await world.shown()
+    outcome = await world.click(warned, "approval.extend")
+    [said] = world.service.asked("extend")
+    given = told.approval(extended_by=Person(id=BEN.id, name="ben"), expires_at=told.at(2200))
+    world.service.views[12] = told.incident(told.run(approvals=(given,)))
+    await world.tell(again(APPROVAL))
+    extended, _ = await world.shown()
+    over = told.approval(ApprovalState.EXPIRED, decided_by=None, decided_at=None, reason="nobody answered in time")
+    world.service.views[12] = told.incident(told.run(approvals=(over,)))
+    await world.tell(dataclasses.replace(APPROVAL, key="approval:approval-1:expired"))
+    expired, settled = await world.shown()
+
+    assert Driver.buttons(warned) == ["approval.extend"]
+    assert f"/archives/{asked['channel']}/p" in Driver.text(warned)
+    assert outcome.ok
+    assert said["at"] == MessageRef(channel=warned["channel"], ts=warned["ts"])
+    assert world.service.refs["approval:approval-1:warned:1"] == said["at"]
+    assert f"<@{BEN.id}> gave it more time" in Driver.text(extended)
+    assert Driver.buttons(extended) == ["approval.approve", "approval.reject", "approval.extend"]
+    assert Driver.buttons(expired) == Driver.buttons(settled) == []
+    assert "Expired" in Driver.text(settled)
+
+
+async def test_a_halt_reminds_in_both_channels_and_whoever_is_at_it_is_named(world: World) -> None:
+    world.service.views[12] = told.halted()
+    reminder = row(Topic.ESCALATION_REMINDER, "escalation-1", key="escalation:escalation-1:reminder:1")
+    await world.tell(ESCALATION, reminder)
+    await asyncio.to_thread(world.driver.join, "signalbox", user=BEN.id)
+    line = await world.last("signalbox")
+    outcome = await world.click(line, "escalation.extend")
+    at_it = told.escalation(at_it=Person(id=BEN.id, name="ben"), remind_at=told.at(9e8))
+    world.service.views[12] = told.incident(dataclasses.replace(told.halted().runs[0], escalations=(at_it,)))
+    await world.tell(again(ESCALATION))
+
+    assert outcome.ok
+    assert world.service.asked("extend")[0]["at"] == MessageRef(channel=line["channel"], ts=line["ts"])
+    for message in (*await world.shown(), await world.last("signalbox")):
+        assert f"<@{BEN.id}> is at it" in Driver.text(message)
+    assert len(await world.shown()) == 2
+
+
+async def test_stop_is_listed_and_shown_on_the_card_until_resume(world: World) -> None:
+    async def type_in(words: str) -> str:
+        await asyncio.to_thread(world.driver.command, CHANNEL, f"/signalbox {words}", user=BEN.id)
+        return Driver.text(await world.last())
+
+    await world.tell(CARD)
+    stopped, listed = await type_in("stop a flood"), await type_in("list")
+    await world.tell(again(CARD))
+    card = Driver.text((await world.shown())[0])
+    resumed, after = await type_in("resume"), await type_in("list")
+    await world.tell(dataclasses.replace(CARD, key="card later"))
+    later = Driver.text((await world.shown())[0])
+
+    assert [call["on"] for call in world.service.asked("throw_kill_switch")] == [True, False]
+    for text in (stopped, listed, card):
+        assert "The kill switch is on" in text
+        assert "a flood" in text
+    for text in (resumed, after, later):
+        assert "The kill switch is on" not in text
+
+
 async def test_in_the_incidents_channel_the_command_knows_which(world: World) -> None:
     await world.tell(CARD)
     await asyncio.to_thread(world.driver.command, CHANNEL, "/signalbox abandon a test", user=BEN.id)
@@ -270,8 +336,19 @@ async def test_every_view_passes_the_workspaces_own_checks(world: World, view: C
 
 def _everything(incident: IncidentView) -> list[Message]:
     base = "https://box.test"
-    drawn = [messages.card(incident, base), messages.feed(incident, base, None), messages.usage(["x"], base, "y")]
+    drawn = [
+        messages.card(incident, told.ON, base),
+        messages.feed(incident, base, None),
+        messages.usage(["x"], base, "y"),
+    ]
+    drawn.append(messages.incidents([told.summary(title=incident.title)], told.ON, base))
+    link, now = f"{base}/p1", told.at(900)
     for run in incident.runs:
+        drawn += [messages.approval_reminder(incident, run, each, link=link, now=now) for each in run.approvals]
+        drawn += [
+            messages.escalation_reminder(incident, run, each, link=link, now=now, named=True)
+            for each in run.escalations
+        ]
         drawn.append(messages.run_ended(incident, run, base))
         drawn += [messages.attempt(incident, run, each, base) for each in run.attempts]
         drawn += [messages.gate(incident, run, each, base) for each in run.verdicts]

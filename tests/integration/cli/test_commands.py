@@ -29,6 +29,7 @@ GROUPS = {
         "database",
         "worker",
         "settings",
+        "kill-switch",
         "alert",
         "runbook",
         "image",

@@ -14,6 +14,8 @@ from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused, Signal
 from engine.domain.incident import MessageRef, Person
 from engine.domain.states import Decision
 from engine.service import Service
+from engine.service.looking import Looking
+from engine.service.mail import Mail
 from tests.doubles.service import FakeService
 from tests.doubles.slack import click, interaction, signed
 from tests.unit.bot.conftest import Bot
@@ -23,7 +25,9 @@ HERE = MessageRef(channel="C0INC12", ts="1800000001.000100")
 
 
 def test_the_fake_front_door_has_every_verb_of_the_real_one() -> None:
-    verbs = {name for name, member in vars(Service).items() if callable(member) and not name.startswith("_")}
+    doors = (Service, Looking, Mail)
+    members = [(name, member) for door in doors for name, member in vars(door).items()]
+    verbs = {name for name, member in members if callable(member) and not name.startswith("_")}
 
     assert verbs <= set(vars(FakeService))
 
@@ -132,6 +136,13 @@ async def test_each_decision_has_a_button_of_its_own(bot: Bot, decision: Decisio
     assert bot.service.asked("decide") == [
         {"token": "tok-decide", "person": ALICE, "decision": decision, "reason": "", "at": HERE}
     ]
+
+
+@pytest.mark.parametrize("action_id", ["approval.extend", "escalation.extend"])
+async def test_more_time_and_being_at_it_are_one_verb(bot: Bot, action_id: str) -> None:
+    await bot.act(click(action_id, "tok-approve"))
+
+    assert bot.service.asked("extend") == [{"token": "tok-approve", "person": ALICE, "at": HERE}]
 
 
 async def test_choosing_a_runbook_takes_the_token_from_the_block(bot: Bot) -> None:

@@ -10,6 +10,7 @@ import pytest
 from engine.domain.alert import Severity
 from engine.domain.errors import NotAllowed
 from engine.domain.incident import MessageRef, Person
+from tests.doubles import incidents as told
 from tests.doubles.slack import command
 from tests.unit.bot.conftest import Bot
 
@@ -94,6 +95,29 @@ async def test_close_closes(bot: Bot) -> None:
     assert "Closed #12" in (await said(bot, "close 12"))["text"]
 
 
+async def test_stop_throws_the_kill_switch_with_its_reason_and_resume_takes_it_back(bot: Bot) -> None:
+    stopped = await said(bot, "stop a flood of alerts", trigger="1.1")
+    listed = await said(bot, "list", trigger="1.2")
+    resumed = await said(bot, "resume", trigger="1.3")
+    again = await said(bot, "list", trigger="1.4")
+
+    assert bot.service.asked("throw_kill_switch") == [
+        {"person": ALICE, "on": True, "reason": "a flood of alerts"},
+        {"person": ALICE, "on": False, "reason": ""},
+    ]
+    assert "kill switch is on" in stopped["text"]
+    assert "/signalbox resume" in stopped["text"]
+    assert "a flood of alerts" in str(listed["blocks"][0])
+    assert "things go on" in resumed["text"]
+    assert "kill switch" not in str(again)
+
+
+async def test_show_says_that_the_kill_switch_is_on(bot: Bot) -> None:
+    bot.service.switch = told.ON
+
+    assert "The kill switch is on" in str((await said(bot, "show 12"))["blocks"])
+
+
 async def test_note_opens_the_form(bot: Bot) -> None:
     assert await said(bot, "note 12") == {}
     assert bot.slack.opened()[0]["callback_id"] == "note.write"
@@ -103,7 +127,7 @@ async def test_note_opens_the_form(bot: Bot) -> None:
 async def test_help_lists_every_word(bot: Bot, words: str) -> None:
     answer = str((await said(bot, words))["blocks"])
 
-    for word in ("list", "show", "declare", "abandon", "close", "note", "help"):
+    for word in ("list", "show", "declare", "abandon", "close", "stop", "resume", "note", "help"):
         assert f"/signalbox {word}" in answer
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bot.slack.channels import name_for
 from engine.domain.incident import MessageRef, OutboxItem, Topic
-from engine.domain.states import ApprovalState
+from engine.domain.states import ApprovalState, Decision
 from tests.doubles import incidents as told
 from tests.doubles.service import row
 from tests.doubles.slack import FakeChannel, Fault
@@ -203,12 +203,116 @@ async def test_every_topic_has_a_way() -> None:
         Topic.GATE_REPORTED: "verdict-staging-ok",
         Topic.APPROVAL: "approval-1",
         Topic.ESCALATION: "escalation-1",
+        Topic.APPROVAL_REMINDER: "approval-1",
+        Topic.ESCALATION_REMINDER: "escalation-1",
         Topic.ALERT_CHANGED: "1",
         Topic.RUN_ENDED: "run-1",
         Topic.NOTE_WRITTEN: "note-1",
     }
     for topic in Topic:
         assert (await town.send(row(topic, subjects.get(topic, "inc-a1")))).state == "sent"
+
+
+# -- reminders
+
+
+WARNED = row(Topic.APPROVAL_REMINDER, "approval-1", key="approval:approval-1:warned:1")
+REMINDER = row(Topic.ESCALATION_REMINDER, "escalation-1", key="escalation:escalation-1:reminder:1")
+ESCALATION = row(Topic.ESCALATION, "escalation-1")
+
+
+async def test_a_reminder_is_a_new_message_that_leads_to_the_question(town: Town) -> None:
+    await town.send(APPROVAL)
+    await town.send(WARNED)
+    question, reminder = town.channel().messages
+
+    assert f"/p{question['ts'].replace('.', '')}|" in str(reminder["blocks"])
+    assert "<@U0ALICE1>" in reminder["text"]
+
+
+async def test_a_reminder_of_what_was_answered_meanwhile_is_not_sent(town: Town) -> None:
+    run = dataclasses.replace(told.run(), approvals=(told.approval(ApprovalState.APPROVED),))
+    town.service.views[12] = told.incident(run)
+
+    assert (await town.send(WARNED)).state == "sent"
+    assert not town.slack.asked("chat.postMessage")
+
+
+async def test_a_halt_is_reminded_of_in_its_channel_and_in_the_feed() -> None:
+    town = Town(told.halted())
+    await town.send(ESCALATION)
+    await town.send(REMINDER)
+    [line] = town.slack.named("signalbox").messages
+
+    assert "#12" in line["text"]
+    assert len(town.channel().messages) == 2
+
+
+async def test_a_second_reminder_is_a_message_of_its_own() -> None:
+    town = Town(told.halted())
+    await town.send(ESCALATION)
+    await town.send(REMINDER)
+    await town.send(dataclasses.replace(REMINDER, key="escalation:escalation-1:reminder:2"))
+
+    assert len(town.channel().messages) == 3
+    assert len(town.slack.named("signalbox").messages) == 2
+
+
+async def test_the_line_in_the_feed_that_failed_is_sent_again_without_a_second_reminder_in_the_channel() -> None:
+    town = Town(told.halted())
+    await town.send(ESCALATION)
+    await town.send(FEED)  # the feed is known from here on: the next post but one goes there
+    posts = len(town.slack.asked("chat.postMessage"))
+    original = town.slack.api_call
+
+    async def trip(api_method: str, **request: Any) -> Any:
+        if api_method == "chat.postMessage" and len(town.slack.asked("chat.postMessage")) == posts + 1:
+            town.slack.fail("chat.postMessage", Fault("internal_error", status=500))
+        return await original(api_method, **request)
+
+    town.slack.api_call = trip  # type: ignore[method-assign]  # the second post of the row meets a fault
+    assert (await town.send(REMINDER)).state == "later"
+    town.slack.api_call = original  # type: ignore[method-assign]
+    assert (await town.insist(dataclasses.replace(REMINDER, attempts=1, ambiguous=True))).state == "sent"
+
+    assert len(town.channel().messages) == 2
+    assert len(town.slack.named("signalbox").messages) == 2
+
+
+async def test_reminders_stop_asking_when_there_is_an_answer() -> None:
+    town = Town(told.halted())
+    for item in (ESCALATION, REMINDER):
+        await town.send(item)
+    run = dataclasses.replace(told.halted().runs[0], escalations=(told.escalation(Decision.RETRY),))
+    town.service.views[12] = told.incident(run)
+    await town.send(dataclasses.replace(ESCALATION, key="escalation-1 decided"))
+
+    for message in (*town.channel().messages, *town.slack.named("signalbox").messages):
+        assert "escalation.extend" not in str(message["blocks"])
+        assert "Retry" in message["text"]
+
+
+async def test_a_reminder_leads_to_the_page_where_the_question_was_deleted(town: Town) -> None:
+    await town.send(APPROVAL)
+    town.channel().messages.clear()
+    await town.send(WARNED)
+
+    assert "https://box.test/incidents/12|" in str(town.channel().messages[0]["blocks"])
+
+
+async def test_a_reminder_whose_answer_was_lost_is_not_sent_twice(town: Town) -> None:
+    await town.send(APPROVAL)
+    town.slack.fail("chat.postMessage", LOST)
+
+    assert (await town.insist(WARNED)).state == "sent"
+    assert len(town.channel().messages) == 2
+
+
+async def test_the_card_says_that_the_kill_switch_is_on(town: Town) -> None:
+    town.service.switch = told.ON
+    await town.send(CARD)
+
+    assert "The kill switch is on" in str(town.channel().messages[0]["blocks"])
 
 
 async def test_a_row_about_nothing_is_given_up_with_its_reason(town: Town) -> None:

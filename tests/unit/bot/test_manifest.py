@@ -13,6 +13,7 @@ MANIFEST = json.loads((ROOT / "docs" / "slack-manifest.json").read_text())
 SCOPES_OF = {
     "chat.postMessage": "chat:write",
     "chat.update": "chat:write",
+    "chat.getPermalink": None,
     "conversations.create": "channels:manage",
     "conversations.setTopic": "channels:manage",
     "conversations.invite": "channels:manage",

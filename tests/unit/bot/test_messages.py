@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from bot.views import marks, messages, modals, story
 from bot.views.limits import Json
 from bot.views.render import HERE, Message
-from engine.domain.incident import EventView, IncidentView, NoteView
+from engine.domain.incident import EscalationView, EventView, IncidentView, NoteView, Person
 from engine.domain.states import ApprovalState, AttemptState, Decision, IncidentState, RunState, Verdict
 from tests.doubles import incidents as told
 
@@ -25,7 +26,9 @@ OURS = re.compile(
 
 def everything(incident: IncidentView) -> Iterator[tuple[str, Message]]:
     """Every message that this incident can lead to."""
-    yield "card", messages.card(incident, BASE)
+    yield "card", messages.card(incident, told.OFF, BASE)
+    yield "card, stopped", messages.card(incident, dataclasses.replace(told.ON, reason=incident.title), BASE)
+    yield "list, stopped", messages.incidents([], dataclasses.replace(told.ON, reason=incident.title), BASE)
     yield "feed", messages.feed(incident, BASE, "C0INC12")
     yield "feed without a channel", messages.feed(incident, BASE, None)
     yield "usage", messages.usage(["`/signalbox list`"], BASE, incident.title)
@@ -42,8 +45,19 @@ def everything(incident: IncidentView) -> Iterator[tuple[str, Message]]:
             yield f"gate {verdict.verdict}", messages.gate(incident, run, verdict, BASE)
         for approval in run.approvals:
             yield f"approval {approval.state}", messages.approval(incident, run, approval, BASE)
+            yield "reminder", messages.approval_reminder(incident, run, approval, link=f"{BASE}/p1", now=told.at(900))
         for escalation in run.escalations:
             yield f"escalation {escalation.decided}", messages.escalation(incident, run, escalation, BASE)
+            for named in (True, False):
+                yield "reminder", reminder_of(escalation, incident=incident, run=run, named=named)
+
+
+def reminder_of(escalation: EscalationView, *, named: bool = False, **changes: Any) -> Message:
+    """The reminder of an escalation, an hour after it was raised."""
+    incident = changes.get("incident") or told.halted()
+    run = changes.get("run") or incident.runs[0]
+    now = escalation.raised_at + timedelta(hours=1)
+    return messages.escalation_reminder(incident, run, escalation, link=f"{BASE}/p1", now=now, named=named)
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -96,7 +110,7 @@ def test_no_untrusted_text_mentions_links_or_breaks_out(name: str) -> None:
 
 def test_a_hostile_text_cannot_start_a_line_of_its_own() -> None:
     """A title with a line break cannot forge a line that says that a gate held."""
-    message = messages.card(told.hostile(), BASE)
+    message = messages.card(told.hostile(), told.OFF, BASE)
 
     assert not any(line.startswith("*Gate held*") for text in texts(list(message.blocks)) for line in text.split("\n"))
 
@@ -125,7 +139,8 @@ def test_an_approval_names_the_people_what_was_tested_and_both_buttons() -> None
     assert "Staging is well held" in seen
     assert "4 of 4 checks held" in seen
     assert "4f7c1e0b9a2d" in seen
-    assert [e["action_id"] for e in block(message, "actions")["elements"]] == ["approval.approve", "approval.reject"]
+    ids = [e["action_id"] for e in block(message, "actions")["elements"]]
+    assert ids == ["approval.approve", "approval.reject", "approval.extend"]
     assert {e["value"] for e in block(message, "actions")["elements"]} == {"tok-approve"}
 
 
@@ -170,6 +185,7 @@ def test_an_escalation_has_one_button_an_option_and_asks_twice_before_the_grave_
         "escalation.decide.roll_back": True,
         "escalation.decide.take_over": False,
         "escalation.decide.abandon": True,
+        "escalation.extend": False,
     }
 
 
@@ -181,6 +197,105 @@ def test_a_decided_escalation_has_no_buttons_and_says_who_decided_what() -> None
     assert not any(block["type"] == "actions" for block in message.blocks)
     assert "Roll back" in message.text
     assert "Decided by <@U0ALICE1>" in str(message.blocks)
+
+
+BEN = Person(id="U0BOB22", name="ben")
+
+
+def buttons(message: Message) -> list[str]:
+    """The action_ids of a message, wherever they are."""
+    return re.findall(r"'action_id': '([^']+)'", str(message.blocks))
+
+
+def test_an_approval_that_got_more_time_says_until_when_and_from_whom() -> None:
+    incident = told.incident()
+    message = messages.approval(incident, incident.runs[0], told.approval(extended_by=BEN), BASE)
+
+    assert "<@U0BOB22> gave it more time: it expires <!date^" in str(message.blocks)
+
+
+def test_a_reminder_of_an_approval_says_when_it_expires_and_leads_to_the_question() -> None:
+    """The buttons that decide stay on the one message that shows what they bind."""
+    incident = told.incident()
+    message = messages.approval_reminder(
+        incident, incident.runs[0], told.approval(), link=f"{BASE}/p1", now=told.at(1000 - 299)
+    )
+    seen = "\n".join(texts(list(message.blocks)))
+
+    assert "<@U0ALICE1> <@U0BOB22>" in seen
+    assert "|03:18 UTC> (in 4 min)" in seen
+    assert "<https://box.test/p1|" in seen
+    assert buttons(message) == ["approval.extend"]
+
+
+@pytest.mark.parametrize("state", ["approved", "rejected", "expired"])
+def test_a_reminder_of_an_approval_that_was_answered_asks_nobody(state: str) -> None:
+    incident = told.incident()
+    approval = told.approval(ApprovalState(state))
+    message = messages.approval_reminder(incident, incident.runs[0], approval, link=BASE, now=told.at(0))
+
+    assert buttons(message) == []
+    assert "<@" not in str(message.blocks)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_reminder_of_a_halt_names_who_is_asked_and_leads_to_the_question(named: bool) -> None:
+    message = reminder_of(told.escalation(), named=named)
+    seen = "\n".join(texts(list(message.blocks)))
+
+    assert "<!subteam^S0ONCALL> <@U0ALICE1> <@U0BOB22>, <https://box.test/p1|please decide>" in seen
+    assert "Halted for 1 h 0 min" in seen
+    assert ("#12" in seen) is named
+    assert buttons(message) == ["escalation.extend"]
+
+
+def test_a_reminder_of_a_halt_that_somebody_is_at_or_answered_says_so_and_asks_nobody() -> None:
+    at_it = reminder_of(told.escalation(at_it=BEN, remind_at=told.at(9000)))
+    decided = reminder_of(told.escalation(Decision.RETRY))
+    anew = reminder_of(told.escalation(expired_at=told.at(1)))
+
+    assert "<@U0BOB22> is at it" in str(at_it.blocks)
+    assert buttons(decided) == buttons(anew) == []
+    for message in (at_it, decided, anew):
+        assert "<!subteam" not in str(message.blocks)
+
+
+def test_an_escalation_that_was_put_anew_says_so_without_buttons() -> None:
+    incident = told.halted()
+    message = messages.escalation(incident, incident.runs[0], told.escalation(expired_at=told.at(1)), BASE)
+
+    assert "put anew" in str(message.blocks)
+    assert buttons(message) == []
+    assert "<@" not in str(message.blocks)
+
+
+def test_an_escalation_says_who_is_at_it() -> None:
+    incident = told.halted()
+    raised = told.escalation(at_it=BEN, remind_at=told.at(9000))
+    message = messages.escalation(incident, incident.runs[0], raised, BASE)
+
+    assert "<@U0BOB22> is at it: no reminder before <!date^" in str(message.blocks)
+
+
+def test_the_kill_switch_is_said_on_the_card_and_the_list_while_it_is_on() -> None:
+    for switch in (told.OFF, told.ON):
+        for message in (messages.card(told.incident(), switch, BASE), messages.incidents([], switch, BASE)):
+            assert ("The kill switch is on*, thrown by <@U0ALICE1> <!date^" in str(message.blocks)) is switch.on
+            assert ("a flood of alerts" in str(message.blocks)) is switch.on
+
+
+def test_a_run_that_is_queued_says_what_it_waits_for() -> None:
+    waits = told.run(RunState.QUEUED, waits_for="incident 7, which holds a target that this run needs")
+
+    assert "waits for incident 7" in story.now(told.incident(waits))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "now"), (40, "in less than a minute"), (299, "in 4 min"), (4800, "in 1 h 20 min")],
+)
+def test_how_long_is_left_is_said_in_words(seconds: float, words: str) -> None:
+    assert story.left(told.at(seconds), told.T0) == words
 
 
 def test_a_gate_report_shows_each_check_with_what_was_measured() -> None:

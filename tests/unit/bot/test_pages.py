@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -12,6 +13,7 @@ from bot.app import create_app
 from bot.options import BotOptions
 from bot.views.render import page
 from engine.domain.errors import Unavailable
+from engine.domain.incident import Person, WorkerView
 from tests.doubles import incidents as told
 from tests.doubles.service import FakeService
 from tests.unit.bot.conftest import Bot
@@ -24,6 +26,9 @@ STORIES = {
     "empty": told.empty,
     "hostile": told.hostile,
 }
+
+
+WORKER = WorkerView(id="box-1/1", pool="default", concurrency=2, since=told.T0, alive_until=None)
 
 
 class Reader(HTMLParser):
@@ -52,13 +57,17 @@ def assert_harmless(text: str) -> None:
 
 @pytest.mark.parametrize("name", STORIES)
 def test_an_incidents_page_is_harmless_with_any_data(name: str) -> None:
-    assert_harmless(page("incident.html.j2", incident=STORIES[name]()))
+    assert_harmless(page("incident.html.j2", incident=STORIES[name](), switch=told.ON))
 
 
 def test_the_list_is_harmless_with_any_data() -> None:
     summaries = [told.summary(title=told.HOSTILE, waits_for=told.HOSTILE, leg=told.HOSTILE, runbook=told.HOSTILE)]
 
-    assert_harmless(page("index.html.j2", incidents=summaries, unwell={told.HOSTILE: told.HOSTILE}))
+    switch = dataclasses.replace(told.ON, by=Person(id="cli:x", name=told.HOSTILE), reason=told.HOSTILE)
+    workers = [dataclasses.replace(WORKER, id=told.HOSTILE)]
+    unwell = {told.HOSTILE: told.HOSTILE}
+
+    assert_harmless(page("index.html.j2", incidents=summaries, unwell=unwell, workers=workers, switch=switch))
 
 
 async def get(bot: Bot, path: str) -> tuple[int, str]:
@@ -86,6 +95,62 @@ async def test_the_list_is_shown_even_if_health_cannot_be_told(bot: Bot) -> None
 
     assert status == 200
     assert "cannot be told" in text
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/incidents/12", 200), ("/incidents/99", 404)])
+async def test_every_page_says_that_the_kill_switch_is_on_who_threw_it_when_and_why(
+    bot: Bot, path: str, status: int
+) -> None:
+    before = (await get(bot, path))[1]
+    bot.service.switch = told.ON
+    answer, text = await get(bot, path)
+
+    assert "kill switch" not in before
+    assert answer == status
+    assert "The kill switch is on" in text
+    assert "Thrown by alice" in text
+    assert "2026-11-22 03:02 UTC" in text
+    assert "a flood of alerts" in text
+
+
+async def test_the_banner_is_enough_the_list_of_what_is_unwell_does_not_say_it_again(bot: Bot) -> None:
+    bot.service.switch, bot.service.unwell = told.ON, {"kill switch": "on, thrown by alice"}
+    _, text = await get(bot, "/")
+
+    assert "Not well" not in text
+
+
+@pytest.mark.parametrize("verb", ["kill_switch", "workers"])
+async def test_what_stands_beside_the_list_does_not_keep_it_from_being_shown(bot: Bot, verb: str) -> None:
+    bot.service.fails[verb] = ZeroDivisionError()
+    status, text = await get(bot, "/")
+
+    assert status == 200
+    assert 'href="/incidents/12"' in text
+
+
+async def test_the_list_shows_which_workers_live_for_which_pool(bot: Bot) -> None:
+    none = (await get(bot, "/"))[1]
+    until = told.at(15)
+    bot.service.living = (WORKER, dataclasses.replace(WORKER, id="box-2/1", pool="prod-vpc", alive_until=until))
+    _, text = await get(bot, "/")
+
+    assert "None is alive" in none
+    assert "box-1/1" in text
+    assert "lives with this process" in text
+    assert "prod-vpc" in text
+    assert "03:02:26" in text
+
+
+async def test_a_page_says_who_is_at_it_and_what_was_put_anew(bot: Bot) -> None:
+    old = told.escalation(id="escalation-0", expired_at=told.at(150))
+    asked = told.escalation(at_it=Person(id="U0BOB22", name="ben"))
+    run = dataclasses.replace(told.halted().runs[0], escalations=(old, asked))
+    bot.service.views[12] = told.incident(run)
+    _, text = await get(bot, "/incidents/12")
+
+    assert "ben is at it" in text
+    assert "put anew" in text
 
 
 async def test_a_page_shows_what_each_gate_measured(bot: Bot) -> None:
@@ -134,7 +199,7 @@ async def test_the_dashboard_takes_no_orders(bot: Bot, method: str) -> None:
 
 def test_colours_never_speak_alone() -> None:
     """Every badge has words, so that a page can be read without colours."""
-    text = page("incident.html.j2", incident=told.halted())
+    text = page("incident.html.j2", incident=told.halted(), switch=None)
 
     for badge in re.findall(r'class="badge \w+">([^<]*)<', text):
         assert re.search(r"[a-z]{3}", badge)
@@ -197,7 +262,7 @@ def test_options_never_print_their_secrets() -> None:
 
 
 def test_a_strangers_script_is_text() -> None:
-    text = page("incident.html.j2", incident=told.hostile())
+    text = page("incident.html.j2", incident=told.hostile(), switch=None)
 
     assert "<script" not in text
     assert "&lt;script" in text
