@@ -6,7 +6,10 @@ an attempt is made or a gate measured. Wake-ups are hints; what the database say
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -56,6 +59,8 @@ class Driver:
     unwell: dict[str, str] = field(default_factory=dict)
     _driven: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
+    _at_work: dict[str, int] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _idle: threading.Condition = field(init=False)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -71,6 +76,24 @@ class Driver:
         """The runs that this process drives now."""
         with self._lock:
             return tuple(self._driven)
+
+    def at_work(self) -> dict[str, int]:
+        """The runs that have work under our claim now, each with a number that no other work has.
+
+        Fewer than those that are driven: the claim is written with the first boundary, and given up with the last.
+        """
+        with self._lock:
+            return dict(self._at_work)
+
+    @contextlib.contextmanager
+    def _working(self, run_id: str) -> Iterator[None]:
+        with self._lock:
+            self._at_work[run_id] = next(self._numbers)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._at_work[run_id]
 
     def wait_until_idle(self, timeout_s: float) -> None:
         """Return when nothing is driven any more, or after `timeout_s`."""
@@ -123,7 +146,8 @@ class Driver:
         )
         while self._boundary_surely(drive):
             work = drive.work
-            drive.done = performer.attempt(work) if isinstance(work, AttemptWork) else self._judged(performer, work)
+            with self._working(run_id):
+                drive.done = performer.attempt(work) if isinstance(work, AttemptWork) else self._judged(performer, work)
         self.bury()
 
     def _judged(self, performer: Performer, work: Work | None) -> GateResult:

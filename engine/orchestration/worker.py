@@ -104,12 +104,15 @@ class Worker:
         if not self.claim.beat():
             self._come_back()
             return
-        if not self.driver.driven():
+        seen = self.driver.at_work()
+        if not seen:
             return
         with self.database.reading() as session:
-            lost = claims.lost_to(session, self.claim.id, self.driver.driven())
+            lost = claims.lost_to(session, self.claim.id, tuple(seen))
+        now = self.driver.at_work()
         for run_id in lost:
-            self.driver.running.stop(run_id)
+            if now.get(run_id) == seen[run_id]:  # what was seen as no longer ours is what goes on
+                self.driver.running.stop(run_id)
 
     def _come_back(self) -> None:
         """Our claims ended: what ran under them is stopped, and we are another worker from here on."""

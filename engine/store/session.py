@@ -129,6 +129,10 @@ class Database:
             raise Conflict(f"the database refused it: {error.orig}") from error
         except OperationalError as error:
             raise away(error) from error
+        except sa.exc.TimeoutError as error:  # SQLAlchemy's own: every connection of the pool was busy for too long
+            raise Unavailable(
+                "the database has no connection to spare", "fewer runs at once, or more workers"
+            ) from error
         except DBAPIError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
         if self._send is None:
