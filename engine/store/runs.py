@@ -86,31 +86,31 @@ def whole(session: Session, run_id: str) -> models.Run:
     return run
 
 
-def _switch() -> sa.ScalarSelect[bool]:
-    """The newest throw of the kill switch."""
-    return sa.select(models.KillSwitch.on).order_by(models.KillSwitch.id.desc()).limit(1).scalar_subquery()
+_SWITCH = sa.select(models.KillSwitch.on).order_by(models.KillSwitch.id.desc()).limit(1).scalar_subquery()
+""" The newest throw of the kill switch. """
+_RUN, _WORKER = sa.bindparam("run", type_=sa.String), sa.bindparam("worker", type_=sa.String)
+_LIVES = sa.select(models.Worker.ended_at.is_(None)).where(models.Worker.id == _WORKER).scalar_subquery()
+_LOCK = (
+    sa.select(models.Run, models.Incident.head_seq, models.Incident.head_hash, _SWITCH, _LIVES)
+    .join(models.Incident, models.Incident.number == models.Run.incident_number)
+    .where(models.Run.id == _RUN)
+    .with_for_update(of=[models.Run, models.Incident], key_share=True)
+    .execution_options(populate_existing=True)
+)
+_MAY_GO = sa.select(_SWITCH).where(
+    models.Run.id == _RUN, models.Run.worker == _WORKER, models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER))
+)
 
 
 def may_go(session: Session, run_id: str, worker: str) -> bool:
     """Whether this worker may still begin what the run was moved for."""
-    query = sa.select(_switch()).where(models.Run.id == run_id, models.Run.worker == worker)
-    query = query.where(models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER)))
-    row = session.execute(query).one_or_none()
+    row = session.execute(_MAY_GO, {"run": run_id, "worker": worker}).one_or_none()
     return row is not None and not row[0]
 
 
 def lock(session: Session, run_id: str, worker: str = "") -> Locked:
     """The run as it is now, locked together with its incident's chain; raises Conflict when there is none."""
-    incident = models.Incident
-    lives = sa.select(models.Worker.ended_at.is_(None)).where(models.Worker.id == worker).scalar_subquery()
-    query = (
-        sa.select(models.Run, incident.head_seq, incident.head_hash, _switch(), lives)
-        .join(incident, incident.number == models.Run.incident_number)
-        .where(models.Run.id == run_id)
-        .with_for_update(of=[models.Run, incident], key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    row = session.execute(query).one_or_none()
+    row = session.execute(_LOCK, {"run": run_id, "worker": worker}).one_or_none()
     if row is None:
         raise Conflict(f"there is no run {run_id}")
     run, seq, link, on, living = row
