@@ -51,7 +51,7 @@ def approve(
     try:
         plan = orders.work_out(session, run, snapshot, journey, journey.leg(approval.leg), world)
         if plan.uses_digest:
-            runs.artefact(session, plan.uses_digest)
+            runs.artefact(session, run.id, plan.uses_digest)
         why = approvals.mismatch(approval, run, plan, world)
     except SignalboxError as error:
         why = str(error)

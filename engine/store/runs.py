@@ -7,11 +7,12 @@ A run's state is written by `compare_and_set` only, an attempt's by `end_attempt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, undefer_group
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -22,14 +23,25 @@ from engine.store import chain, models
 
 FINALS = tuple(sorted(FINAL))
 PAST = "past"
+_ARTEFACT: Any = models.Artefact.__table__
+_KEEP = {
+    "postgresql": postgresql.insert(_ARTEFACT).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(_ARTEFACT).on_conflict_do_nothing(),
+}
+AS_IT_IS = {"autoflush": False}
+""" For reading rows that the transaction does not change: what it changed elsewhere is written once, at its end. """
 
 
 @dataclass(slots=True)
 class Past:
-    """What was tried and measured in a run so far, oldest first. Read once, then kept up by whoever writes it here."""
+    """What was tried and measured in a run so far, oldest first. Read once, then kept up by whoever writes it here.
 
-    attempts: list[models.Attempt]
-    verdicts: list[models.GateVerdict]
+    `artefacts`: bytes by digest, of those that were made or read since.
+    """
+
+    attempts: list[models.Attempt] = field(default_factory=list)
+    verdicts: list[models.GateVerdict] = field(default_factory=list)
+    artefacts: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,25 +238,33 @@ def attempts(session: Session, run_id: str) -> tuple[models.Attempt, ...]:
     return tuple(past(session, run_id).attempts)
 
 
-def keep_artefact(session: Session, data: bytes) -> str:
-    """Keep an artefact's bytes; returns their digest."""
+def keep_artefact(session: Session, run_id: str, data: bytes) -> str:
+    """Keep an artefact's bytes, which a step of this run made; returns their digest."""
     digest = of_bytes(data)
-    if session.get(models.Artefact, digest) is None:
-        session.add(models.Artefact(digest=digest, data=data))
-        session.flush()
+    connection = session.connection()
+    connection.execute(_KEEP[connection.dialect.name], {"digest": digest, "data": data})
+    past(session, run_id).artefacts[digest] = data
     return digest
 
 
-def artefact(session: Session, digest: str) -> bytes:
+def artefact(session: Session, run_id: str, digest: str) -> bytes:
     """The bytes of an artefact; raises Refused when they are not what their digest says."""
-    row = session.get(models.Artefact, digest, populate_existing=True)
-    if row is None:
+    known = past(session, run_id).artefacts
+    if digest not in known:
+        known[digest] = _read_artefact(session, digest)
+    return known[digest]
+
+
+def _read_artefact(session: Session, digest: str) -> bytes:
+    query = sa.select(models.Artefact.data).where(models.Artefact.digest == digest)
+    data = session.scalar(query, execution_options=AS_IT_IS)
+    if data is None:
         raise Refused(f"the artefact {digest[:19]} is gone", "retry from the step that makes it")
-    if of_bytes(row.data) != digest:
+    if of_bytes(data) != digest:
         raise Refused(
             f"the artefact {digest[:19]} was changed after it was made", "find out who can write the database"
         )
-    return row.data
+    return data
 
 
 # -- verdicts
@@ -281,7 +301,8 @@ def take_locks(session: Session, run_id: str, targets: Collection[str], now: dat
 
     Raises Conflict (with the transaction) when another run takes one at the same moment.
     """
-    held = session.scalars(sa.select(models.TargetLock).where(models.TargetLock.target.in_(sorted(targets))))
+    query = sa.select(models.TargetLock).where(models.TargetLock.target.in_(sorted(targets)))
+    held = session.scalars(query, execution_options=AS_IT_IS)
     mine = set()
     for lock in held:
         if lock.run_id != run_id:
@@ -298,6 +319,11 @@ def release_locks(session: Session, run_id: str) -> bool:
     session.flush()
     release = sa.delete(models.TargetLock).where(models.TargetLock.run_id == run_id)
     return session.connection().execute(release).rowcount > 0
+
+
+def waiting(session: Session) -> tuple[models.Run, ...]:
+    """Of the queued runs that nobody has claimed, those that say what they wait for, most urgent first."""
+    return tuple(run for run in queued(session) if run.waits_for)
 
 
 def queued(session: Session) -> tuple[models.Run, ...]:
