@@ -28,7 +28,7 @@ _KEEP = {
     "postgresql": postgresql.insert(_ARTEFACT).on_conflict_do_nothing(),
     "sqlite": sqlite.insert(_ARTEFACT).on_conflict_do_nothing(),
 }
-AS_IT_IS = {"autoflush": False}
+AS_IT_IS: dict[str, Any] = {"autoflush": False}
 """ For reading rows that the transaction does not change: what it changed elsewhere is written once, at its end. """
 
 
@@ -112,6 +112,18 @@ _LOCK = (
 _MAY_GO = sa.select(_SWITCH).where(
     models.Run.id == _RUN, models.Run.worker == _WORKER, models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER))
 )
+_TRIED = (
+    sa.select(models.Attempt)
+    .where(models.Attempt.run_id == _RUN)
+    .order_by(models.Attempt.started_at, models.Attempt.id)
+    .execution_options(**AS_IT_IS)
+)
+_FOUND = (
+    sa.select(models.GateVerdict)
+    .where(models.GateVerdict.run_id == _RUN)
+    .order_by(models.GateVerdict.ended_at, models.GateVerdict.id)
+    .execution_options(**AS_IT_IS)
+)
 
 
 def may_go(session: Session, run_id: str, worker: str) -> bool:
@@ -153,12 +165,8 @@ def past(session: Session, run_id: str) -> Past:
     """What was tried and measured so far."""
     known: dict[str, Past] = session.info.setdefault(PAST, {})
     if run_id not in known:
-        tried = sa.select(models.Attempt).where(models.Attempt.run_id == run_id)
-        found = sa.select(models.GateVerdict).where(models.GateVerdict.run_id == run_id)
-        known[run_id] = Past(
-            list(session.scalars(tried.order_by(models.Attempt.started_at, models.Attempt.id))),
-            list(session.scalars(found.order_by(models.GateVerdict.ended_at, models.GateVerdict.id))),
-        )
+        of_run = {"run": run_id}
+        known[run_id] = Past(list(session.scalars(_TRIED, of_run)), list(session.scalars(_FOUND, of_run)))
     return known[run_id]
 
 
