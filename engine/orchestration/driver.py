@@ -186,6 +186,7 @@ class Driver:
             try:
                 return self._boundary(drive)
             except (Unavailable, Conflict) as error:
+                drive.past = None  # what was not committed stands in it too
                 conflicts += isinstance(error, Conflict)
                 if self._stopping.is_set() or conflicts > MOST_CONFLICTS or (drive.done is None and conflicts):
                     raise
