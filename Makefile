@@ -1,5 +1,5 @@
 # Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
-.PHONY: help demo test test-long lint clean
+.PHONY: help demo test test-long bench lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -7,6 +7,7 @@ help:
 	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
 	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
+	@echo "make bench            what coordination costs, written to docs/benchmarks.md (a quarter of an hour)"
 	@echo "make lint             the quick part of it"
 	@echo "make clean            stop and forget the demo (images and packages stay)"
 
@@ -22,6 +23,10 @@ test: lint
 
 test-long: lint
 	@.venv/bin/pytest $(PYTEST_ARGS) $(TESTS)
+
+bench:
+	@scripts/setup.sh bench
+	@.venv/bin/python -m bench $(BENCH_ARGS)
 
 lint:
 	@scripts/setup.sh test

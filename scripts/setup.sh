@@ -2,6 +2,7 @@
 # Install what Signalbox needs, and nothing twice: system packages by apt, Python packages from the hash-locked list.
 #   scripts/setup.sh demo     what runs Signalbox and its demo
 #   scripts/setup.sh test     the same, and what the tests need besides
+#   scripts/setup.sh bench    the same as for the tests, and what `make bench` compares us with (scripts/bench.lock)
 # As root directly, otherwise with sudo after saying what will be installed. Works offline once everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +16,7 @@ RUN=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev qemu-system-x8
 TEST=(chromium chromium-driver fonts-dejavu-core postgresql git libvirt-clients)
 wanted=("${RUN[@]}")
 if [ "$(id -u)" != 0 ]; then wanted+=(uidmap); fi # a plain user's images are built in a user namespace
-if [ "$what" = test ]; then wanted+=("${TEST[@]}"); fi
+if [ "$what" != demo ]; then wanted+=("${TEST[@]}"); fi
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
@@ -68,4 +69,15 @@ if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
     --no-build-isolation-package libvirt-python -r requirements.lock
   .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation -e .
   echo "$state" >$stamp
+fi
+
+if [ "$what" = bench ]; then
+  stamp=.venv/.signalbox-bench-stamp
+  state=$state-$(sha256sum <scripts/bench.lock | cut -d' ' -f1)
+  if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
+    say "what the benchmark compares with, into .venv (hash-locked)"
+    .venv/bin/uv pip install --python .venv/bin/python --quiet --require-hashes \
+      --no-build-isolation-package libvirt-python -r scripts/bench.lock
+    echo "$state" >$stamp
+  fi
 fi

@@ -177,7 +177,7 @@ def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
     """Start the attempt of this leg, or move the run to where it must go first."""
     try:
         plan = orders.work_out(step.session, step.run, step.snapshot, step.journey, leg, step.world)
-        artefact = runs.artefact(step.session, plan.uses_digest) if plan.uses_digest else None
+        artefact = runs.artefact(step.session, step.run.id, plan.uses_digest) if plan.uses_digest else None
     except SignalboxError as error:
         _void_or_refuse(step, str(error), error.remedy)
         return None
@@ -281,7 +281,8 @@ def _gate_before_is_good(step: _Step, plan: Plan) -> bool:
 
 def _source_still_fires(step: _Step) -> bool:
     """A resolve from the source stops the run before its next change, unless a person decided after it to go on."""
-    resolved = incidents.resolved_at(step.session, step.run.incident_number)
+    with step.session.no_autoflush:  # nothing of this transaction is about alerts; the run is written once, at its end
+        resolved = incidents.resolved_at(step.session, step.run.incident_number)
     if resolved is None:
         return True
     decided = [row.decided_at for row in questions.escalations(step.session, step.run.id) if row.decided_at is not None]

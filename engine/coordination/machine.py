@@ -83,7 +83,7 @@ def let_go(session: Session, run: models.Run) -> None:
         return
     run.worker = run.not_before = run.wake_at = None
     if runs.release_locks(session, run.id):
-        for other in runs.queued(session):
+        for other in runs.waiting(session):
             wake(session, other)
 
 

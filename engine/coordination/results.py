@@ -45,7 +45,7 @@ def record(
         "output": ended.output if isinstance(ended.output, dict) else None,
     }
     if ended.artefact is not None:
-        came["artefact_digest"] = runs.keep_artefact(session, ended.artefact)
+        came["artefact_digest"] = runs.keep_artefact(session, run.id, ended.artefact)
     state = AttemptState.FINISHED if ended.ok else AttemptState.FAILED
     if ended.unknown:
         state = AttemptState.UNKNOWN if attempt.changes else AttemptState.FAILED

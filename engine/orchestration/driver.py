@@ -172,8 +172,8 @@ class Driver:
             try:
                 return self._boundary(drive)
             except (Unavailable, Conflict) as error:
+                drive.past = None  # what was not committed stands in it too
                 conflicts += isinstance(error, Conflict)
-                drive.past = None  # what the transaction wrote into it is not so
                 if self._stopping.is_set() or conflicts > MOST_CONFLICTS or (drive.done is None and conflicts):
                     raise
                 log.warning("boundary not written; trying again", run=drive.run_id, why=str(error))

@@ -35,7 +35,8 @@ class Running:
     """Which VMs work for which run right now, so that abandoning can destroy them."""
 
     adapters: Adapters
-    _at_work: set[str] = field(default_factory=set)
+    _at_work: dict[str, int] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _tasks: dict[str, str] = field(default_factory=dict)
     _stopped: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -60,17 +61,20 @@ class Running:
     def work(self, run_id: str) -> Iterator[None]:
         """While this lasts, an attempt of the run is made or a gate of it measured."""
         with self._lock:
-            self._at_work.add(run_id)
+            self._at_work[run_id] = next(self._numbers)
         try:
             yield
         finally:
             with self._lock:
-                self._at_work.discard(run_id)
+                del self._at_work[run_id]
 
-    def at_work(self) -> tuple[str, ...]:
-        """The runs for which something is done right now."""
+    def at_work(self) -> dict[str, int]:
+        """The runs for which something is done right now under our claim, each with a number that no other work has.
+
+        Fewer than those that are driven: the claim is written with the first boundary, and given up with the last.
+        """
         with self._lock:
-            return tuple(self._at_work)
+            return dict(self._at_work)
 
     def is_stopped(self, run_id: str) -> bool:
         """Whether this run was stopped from outside."""
@@ -91,7 +95,7 @@ class Running:
 
     def stop_all(self) -> None:
         """Destroy every VM that works for us, all at once: our claims are about to end."""
-        run_ids = self.at_work()
+        run_ids = tuple(self.at_work())
         threads = [threading.Thread(target=self.stop, args=(run_id,), daemon=True) for run_id in run_ids]
         for thread in threads:
             thread.start()

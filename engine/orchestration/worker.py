@@ -108,13 +108,15 @@ class Worker:
 
     def stop_what_must_not_go_on(self) -> None:
         """Steps of runs that somebody ended or took, and all of them while the kill switch is on: whoever threw it."""
-        at_work = self.driver.running.at_work()
-        if not at_work:
+        seen = self.driver.running.at_work()
+        if not seen:
             return
         with self.database.reading() as session:
-            lost = claims.lost_to(session, self.claim.id, at_work)
+            lost = claims.lost_to(session, self.claim.id, tuple(seen))
+        now = self.driver.running.at_work()
         for run_id in lost:
-            self.driver.running.stop(run_id)
+            if now.get(run_id) == seen[run_id]:  # what was seen as no longer ours is what goes on
+                self.driver.running.stop(run_id)
 
     def _come_back(self) -> None:
         """Our claims ended: what ran under them is stopped, and we are another worker from here on."""

@@ -20,6 +20,15 @@ from engine.store import models
 HEADS, EVENTS = "heads", "events"
 MAX_TEXT = 2000
 
+_EVENT: Any = models.Event.__table__
+_INCIDENT: Any = models.Incident.__table__
+_INSERT = sa.insert(_EVENT)
+_SET_HEAD = (
+    sa.update(_INCIDENT)
+    .where(_INCIDENT.c.number == sa.bindparam("incident"))
+    .values(head_seq=sa.bindparam("seq"), head_hash=sa.bindparam("hash"))
+)
+
 
 def head_of(seq: int, link_hash: str) -> Head:
     """The head as an incident keeps it."""
@@ -95,17 +104,12 @@ def write(session: Session) -> None:
     if not rows:
         return
     session.flush()
-    session.execute(sa.insert(models.Event), rows)
+    connection = session.connection()
+    connection.execute(_INSERT, rows)
     heads: dict[int, Head] = session.info[HEADS]
     touched = sorted({row["incident_number"] for row in rows})
     values = [{"incident": number, "seq": heads[number].seq, "hash": heads[number].hash} for number in touched]
-    table: Any = models.Incident.__table__
-    update = (
-        sa.update(table)
-        .where(table.c.number == sa.bindparam("incident"))
-        .values(head_seq=sa.bindparam("seq"), head_hash=sa.bindparam("hash"))
-    )
-    session.connection().execute(update, values)
+    connection.execute(_SET_HEAD, values)
 
 
 def heads(session: Session) -> dict[int, Head]:

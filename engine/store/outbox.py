@@ -21,6 +21,16 @@ COALESCED = (Topic.CARD, Topic.FEED)
 """ Rendered from what is true when they are sent: one waiting row is enough. """
 
 
+_TABLE: Any = models.Outbox.__table__
+
+
+def _once(insert: Any) -> Any:
+    return insert.on_conflict_do_update(index_elements=["key"], set_={"key": insert.excluded.key})
+
+
+_ONCE = {"postgresql": _once(postgresql.insert(_TABLE)), "sqlite": _once(sqlite.insert(_TABLE))}
+
+
 def tell(session: Session, topic: Topic, number: int, subject: str, key: str, priority: int, now: datetime) -> None:
     """Enqueue one thing to tell; the same key is enqueued once."""
     _collect(session, topic, number, subject, key, f"incident:{number}", priority, now)
@@ -62,10 +72,9 @@ def write(session: Session) -> None:
     rows: dict[str, dict[str, Any]] = session.info.pop(OUTBOX, {})
     if not rows:
         return
-    dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(models.Outbox)
-    once = insert.on_conflict_do_update(index_elements=["key"], set_={"key": insert.excluded.key})
-    session.execute(once, list(rows.values()))
+    session.flush()
+    connection = session.connection()
+    connection.execute(_ONCE[connection.dialect.name], list(rows.values()))
 
 
 def due(session: Session, now: datetime, limit: int, lease: timedelta) -> tuple[OutboxItem, ...]:

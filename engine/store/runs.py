@@ -7,11 +7,12 @@ A run's state is written by `compare_and_set` only, an attempt's by `end_attempt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, undefer_group
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -22,14 +23,25 @@ from engine.store import chain, models
 
 FINALS = tuple(sorted(FINAL))
 PAST = "past"
+_ARTEFACT: Any = models.Artefact.__table__
+_KEEP = {
+    "postgresql": postgresql.insert(_ARTEFACT).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(_ARTEFACT).on_conflict_do_nothing(),
+}
+AS_IT_IS: dict[str, Any] = {"autoflush": False}
+""" For reading rows that the transaction does not change: what it changed elsewhere is written once, at its end. """
 
 
 @dataclass(slots=True)
 class Past:
-    """What was tried and measured in a run so far, oldest first. Read once, then kept up by whoever writes it here."""
+    """What was tried and measured in a run so far, oldest first. Read once, then kept up by whoever writes it here.
 
-    attempts: list[models.Attempt]
-    verdicts: list[models.GateVerdict]
+    `artefacts`: bytes by digest, of those that were made or read since.
+    """
+
+    attempts: list[models.Attempt] = field(default_factory=list)
+    verdicts: list[models.GateVerdict] = field(default_factory=list)
+    artefacts: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +98,43 @@ def whole(session: Session, run_id: str) -> models.Run:
     return run
 
 
-def _switch() -> sa.ScalarSelect[bool]:
-    """The newest throw of the kill switch."""
-    return sa.select(models.KillSwitch.on).order_by(models.KillSwitch.id.desc()).limit(1).scalar_subquery()
+_SWITCH = sa.select(models.KillSwitch.on).order_by(models.KillSwitch.id.desc()).limit(1).scalar_subquery()
+""" The newest throw of the kill switch. """
+_RUN, _WORKER = sa.bindparam("run", type_=sa.String), sa.bindparam("worker", type_=sa.String)
+_LIVES = sa.select(models.Worker.ended_at.is_(None)).where(models.Worker.id == _WORKER).scalar_subquery()
+_LOCK = (
+    sa.select(models.Run, models.Incident.head_seq, models.Incident.head_hash, _SWITCH, _LIVES)
+    .join(models.Incident, models.Incident.number == models.Run.incident_number)
+    .where(models.Run.id == _RUN)
+    .with_for_update(of=[models.Run, models.Incident], key_share=True)
+    .execution_options(populate_existing=True)
+)
+_MAY_GO = sa.select(_SWITCH).where(
+    models.Run.id == _RUN, models.Run.worker == _WORKER, models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER))
+)
+_TRIED = (
+    sa.select(models.Attempt)
+    .where(models.Attempt.run_id == _RUN)
+    .order_by(models.Attempt.started_at, models.Attempt.id)
+    .execution_options(**AS_IT_IS)
+)
+_FOUND = (
+    sa.select(models.GateVerdict)
+    .where(models.GateVerdict.run_id == _RUN)
+    .order_by(models.GateVerdict.ended_at, models.GateVerdict.id)
+    .execution_options(**AS_IT_IS)
+)
 
 
 def may_go(session: Session, run_id: str, worker: str) -> bool:
     """Whether this worker may still begin what the run was moved for."""
-    query = sa.select(_switch()).where(models.Run.id == run_id, models.Run.worker == worker)
-    query = query.where(models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER)))
-    row = session.execute(query).one_or_none()
+    row = session.execute(_MAY_GO, {"run": run_id, "worker": worker}).one_or_none()
     return row is not None and not row[0]
 
 
 def lock(session: Session, run_id: str, worker: str = "") -> Locked:
     """The run as it is now, locked together with its incident's chain; raises Conflict when there is none."""
-    incident = models.Incident
-    lives = sa.select(models.Worker.ended_at.is_(None)).where(models.Worker.id == worker).scalar_subquery()
-    query = (
-        sa.select(models.Run, incident.head_seq, incident.head_hash, _switch(), lives)
-        .join(incident, incident.number == models.Run.incident_number)
-        .where(models.Run.id == run_id)
-        .with_for_update(of=[models.Run, incident], key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    row = session.execute(query).one_or_none()
+    row = session.execute(_LOCK, {"run": run_id, "worker": worker}).one_or_none()
     if row is None:
         raise Conflict(f"there is no run {run_id}")
     run, seq, link, on, living = row
@@ -141,12 +165,8 @@ def past(session: Session, run_id: str) -> Past:
     """What was tried and measured so far."""
     known: dict[str, Past] = session.info.setdefault(PAST, {})
     if run_id not in known:
-        tried = sa.select(models.Attempt).where(models.Attempt.run_id == run_id)
-        found = sa.select(models.GateVerdict).where(models.GateVerdict.run_id == run_id)
-        known[run_id] = Past(
-            list(session.scalars(tried.order_by(models.Attempt.started_at, models.Attempt.id))),
-            list(session.scalars(found.order_by(models.GateVerdict.ended_at, models.GateVerdict.id))),
-        )
+        of_run = {"run": run_id}
+        known[run_id] = Past(list(session.scalars(_TRIED, of_run)), list(session.scalars(_FOUND, of_run)))
     return known[run_id]
 
 
@@ -226,25 +246,33 @@ def attempts(session: Session, run_id: str) -> tuple[models.Attempt, ...]:
     return tuple(past(session, run_id).attempts)
 
 
-def keep_artefact(session: Session, data: bytes) -> str:
-    """Keep an artefact's bytes; returns their digest."""
+def keep_artefact(session: Session, run_id: str, data: bytes) -> str:
+    """Keep an artefact's bytes, which a step of this run made; returns their digest."""
     digest = of_bytes(data)
-    if session.get(models.Artefact, digest) is None:
-        session.add(models.Artefact(digest=digest, data=data))
-        session.flush()
+    connection = session.connection()
+    connection.execute(_KEEP[connection.dialect.name], {"digest": digest, "data": data})
+    past(session, run_id).artefacts[digest] = data
     return digest
 
 
-def artefact(session: Session, digest: str) -> bytes:
+def artefact(session: Session, run_id: str, digest: str) -> bytes:
     """The bytes of an artefact; raises Refused when they are not what their digest says."""
-    row = session.get(models.Artefact, digest, populate_existing=True)
-    if row is None:
+    known = past(session, run_id).artefacts
+    if digest not in known:
+        known[digest] = _read_artefact(session, digest)
+    return known[digest]
+
+
+def _read_artefact(session: Session, digest: str) -> bytes:
+    query = sa.select(models.Artefact.data).where(models.Artefact.digest == digest)
+    data = session.scalar(query, execution_options=AS_IT_IS)
+    if data is None:
         raise Refused(f"the artefact {digest[:19]} is gone", "retry from the step that makes it")
-    if of_bytes(row.data) != digest:
+    if of_bytes(data) != digest:
         raise Refused(
             f"the artefact {digest[:19]} was changed after it was made", "find out who can write the database"
         )
-    return row.data
+    return data
 
 
 # -- verdicts
@@ -281,7 +309,8 @@ def take_locks(session: Session, run_id: str, targets: Collection[str], now: dat
 
     Raises Conflict (with the transaction) when another run takes one at the same moment.
     """
-    held = session.scalars(sa.select(models.TargetLock).where(models.TargetLock.target.in_(sorted(targets))))
+    query = sa.select(models.TargetLock).where(models.TargetLock.target.in_(sorted(targets)))
+    held = session.scalars(query, execution_options=AS_IT_IS)
     mine = set()
     for lock in held:
         if lock.run_id != run_id:
@@ -298,6 +327,11 @@ def release_locks(session: Session, run_id: str) -> bool:
     session.flush()
     release = sa.delete(models.TargetLock).where(models.TargetLock.run_id == run_id)
     return session.connection().execute(release).rowcount > 0
+
+
+def waiting(session: Session) -> tuple[models.Run, ...]:
+    """Of the queued runs that nobody has claimed, those that say what they wait for, most urgent first."""
+    return tuple(run for run in queued(session) if run.waits_for)
 
 
 def queued(session: Session) -> tuple[models.Run, ...]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Collection, Iterator
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -24,6 +27,7 @@ __all__ = ["Database", "Session", "open_engine"]
 
 BUSY_TIMEOUT_MS = 30_000
 POOL = 16
+IDLE_SINCE, TRUSTED_S = "idle since", 1.0
 """ Connections kept, and as many again when it is busy: the bot's threads and the runs of a worker. """
 SILENT_CLIENT = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 """ A server that the network no longer reaches must not be waited for without end.
@@ -69,7 +73,30 @@ def _open_postgres(url: str, patience_s: float) -> sa.Engine:
     milliseconds = int(patience_s * 1000)
     options = f"-c idle_in_transaction_session_timeout={milliseconds} -c lock_timeout={milliseconds}"
     arguments = {**SILENT_CLIENT, "tcp_user_timeout": milliseconds, "options": options}
-    return sa.create_engine(url, pool_pre_ping=True, pool_size=POOL, max_overflow=POOL, connect_args=arguments)
+    engine = sa.create_engine(url, pool_size=POOL, max_overflow=POOL, connect_args=arguments)
+    _ask_after_idleness(engine)
+    return engine
+
+
+def _ask_after_idleness(engine: sa.Engine) -> None:
+    """A connection that lay idle is asked whether it lives before it is given out; one just used is not.
+
+    Asking each time (`pool_pre_ping`) costs a round trip a transaction. What this misses (the server went away within
+    the last second) is an error of that transaction, as if it had gone away a moment later: Unavailable.
+    """
+
+    @sa.event.listens_for(engine, "checkin")
+    def _given_back(_connection: object, record: Any) -> None:
+        record.info[IDLE_SINCE] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _given_out(connection: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get(IDLE_SINCE, math.inf) < TRUSTED_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.InvalidatePoolError(f"it does not answer: {error}") from error
 
 
 class Database:
@@ -79,6 +106,9 @@ class Database:
         """`patience_s`: how long Postgres waits for a client that went silent in a transaction."""
         self.engine = open_engine(url, patience_s)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._as_reader: Mapping[str, Any] = (
+            {"isolation_level": "AUTOCOMMIT"} if self.dialect == "postgresql" else {"reads": True}
+        )
         self._send = _job_sender() if self.dialect == "postgresql" else None
         self.on_wake: Callable[[WakeUp], None] = lambda _wake_up: None
 
@@ -99,28 +129,28 @@ class Database:
         Raises Conflict when an invariant of the database refused it (somebody was faster), Unavailable when the
         database did not answer.
         """
-        with self._session(reads=False) as session:
+        with self._session(None) as session:
             yield session
 
     @contextlib.contextmanager
     def reading(self, *, one_moment: bool = False) -> Iterator[Session]:
-        """One transaction that only reads: on SQLite it does not queue behind writers.
+        """One session that only reads. On SQLite it does not queue behind writers; on Postgres each statement is a
+        transaction of its own, which is what it sees anyway (read committed), without the round trips around it.
 
         `one_moment`: all of its statements see the database as the first one saw it (SQLite does so anyway).
         """
-        with self._session(reads=True) as session:
-            if one_moment and self.is_shared:
-                session.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        as_reader = {"isolation_level": "REPEATABLE READ"} if one_moment and self.is_shared else self._as_reader
+        with self._session(as_reader) as session:
             yield session
 
     @contextlib.contextmanager
-    def _session(self, *, reads: bool) -> Iterator[Session]:
+    def _session(self, as_reader: Mapping[str, Any] | None) -> Iterator[Session]:
         session = self._sessions()
         wake_ups: Collection[WakeUp] = ()
         try:
             with session, session.begin():
-                if reads:
-                    session.connection(execution_options={"reads": True})
+                if as_reader is not None:
+                    session.connection(execution_options=as_reader)
                 yield session
                 session.flush()
                 chain.write(session)
@@ -134,6 +164,10 @@ class Database:
             raise Conflict(f"the database refused it: {error.orig}") from error
         except OperationalError as error:
             raise away(error) from error
+        except sa.exc.TimeoutError as error:  # SQLAlchemy's own: every connection of the pool was busy for too long
+            raise Unavailable(
+                "the database has no connection to spare", "fewer runs at once, or more workers"
+            ) from error
         except DBAPIError as error:
             raise Conflict(f"the database refused it: {error.orig}") from error
         if self._send is None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-OURS = ("engine", "bot", "demo", "tests", "scripts", "migrations")
+OURS = ("engine", "bot", "demo", "bench", "tests", "scripts", "migrations")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from tests.architecture.sources import REPOSITORY, imports, modules, parse
 MAX_LINES = 400
 VAGUE = frozenset({"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"})
 # migrations are written once, by Alembic, and never edited after: their length is nobody's burden
-SIZED = modules("engine", "bot", "demo", "tests", "scripts")
+SIZED = modules("engine", "bot", "demo", "bench", "tests", "scripts")
 
 
 def test_the_folders_are_where_these_tests_look() -> None:
-    assert {module.path.split("/")[0] for module in SIZED} >= {"engine", "bot", "demo", "tests"}
+    assert {module.path.split("/")[0] for module in SIZED} >= {"engine", "bot", "demo", "bench", "tests"}
 
 
 def test_a_module_has_at_most_400_lines() -> None:
@@ -27,7 +27,9 @@ def test_a_module_has_at_most_400_lines() -> None:
 
 def test_every_module_that_holds_something_says_what_it_is() -> None:
     silent = [
-        module.path for module in modules("engine", "bot", "demo") if module.tree.body and not _docstring(module.tree)
+        module.path
+        for module in modules("engine", "bot", "demo", "bench")
+        if module.tree.body and not _docstring(module.tree)
     ]
 
     assert silent == []
@@ -38,7 +40,11 @@ def _docstring(tree: ast.Module) -> str | None:
 
 
 def test_no_module_is_named_after_nothing_in_particular() -> None:
-    vague = [module.path for module in modules("engine", "bot", "demo", "tests") if VAGUE & set(module.name.split("."))]
+    vague = [
+        module.path
+        for module in modules("engine", "bot", "demo", "bench", "tests")
+        if VAGUE & set(module.name.split("."))
+    ]
 
     assert vague == []
 
@@ -63,7 +69,7 @@ def test_a_vendor_or_another_room_in_the_domain_would_be_noticed(line: str) -> N
 
 
 def test_every_package_has_its_init_so_that_contracts_see_it() -> None:
-    folders = {path.parent for root in ("engine", "bot", "demo") for path in (REPOSITORY / root).rglob("*.py")}
+    folders = {path.parent for root in ("engine", "bot", "demo", "bench") for path in (REPOSITORY / root).rglob("*.py")}
     bare = [str(folder.relative_to(REPOSITORY)) for folder in sorted(folders) if not (folder / "__init__.py").exists()]
 
     assert [folder for folder in bare if not folder.endswith("/guest")] == [], "what runs in the guest is no package"

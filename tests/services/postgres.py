@@ -39,11 +39,12 @@ class Postgres:
     """A running server. Databases made in it are dropped with it."""
 
     port: int
+    folder: Path
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls) -> Iterator[Postgres]:
+    def started(cls, settings: tuple[str, ...] = ("fsync=off",)) -> Iterator[Postgres]:
         """Start a server (as the user postgres when we are root: it refuses root), and stop it afterwards."""
         binaries, port = _binaries(), free_port()
         folder = Path(tempfile.mkdtemp(prefix="signalbox-pg-"))
@@ -52,12 +53,13 @@ class Postgres:
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
         data = folder / "data"
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 "
+        options += " ".join(f"-c {setting}" for setting in settings)
         start = ["pg_ctl", "-D", str(data), "-o", options, "-w", "-l", str(folder / "log"), "start"]
         try:
             cls._run(binaries, ["initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync"], user)
             cls._run(binaries, start, user)
-            yield cls(port=port)
+            yield cls(port=port, folder=folder)
         finally:
             with contextlib.suppress(subprocess.CalledProcessError):
                 cls._run(binaries, ["pg_ctl", "-D", str(data), "-m", "immediate", "stop"], user)

@@ -279,7 +279,11 @@ def test_a_gate_that_did_not_hold_the_last_time_starts_nothing(box: Box) -> None
     with box.database.transaction() as session:
         session.execute(sa.update(models.Run).values(leg="staging:rehearse", state=RunState.QUEUED))
         session.execute(sa.update(models.Escalation).values(expired_at=box.clock.now()))
-        session.execute(sa.update(models.Attempt).values(step="fix", artefact_digest=runs.keep_artefact(session, b"x")))
+        session.execute(
+            sa.update(models.Attempt).values(
+                step="fix", artefact_digest=runs.keep_artefact(session, box.run().id, b"x")
+            )
+        )
     box.driver.drive(box.run().id)
 
     assert box.run().escalations[-1].why == "The gate confirmed before staging:rehearse did not hold."

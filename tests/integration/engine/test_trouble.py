@@ -316,6 +316,32 @@ def test_an_alert_that_still_fires_after_its_incident_was_closed_is_heard_again(
     assert [row.number for row in box.service.incidents(only_open=True)] == [2]
 
 
+def test_a_beat_before_the_claim_is_written_stops_nothing(box: Box) -> None:
+    box.fire()
+    box.secrets.when_asked = box.worker._beat  # asked before each boundary, so also while nothing is claimed yet
+
+    box.driver.woken(box.run().id)
+
+    assert box.run().state is RunState.AWAITING_APPROVAL, box.run().escalations
+
+
+def test_a_beat_stops_what_goes_on_after_it_was_abandoned(box: Box) -> None:
+    box.fire()
+    stopped = []
+
+    def abandoned_elsewhere() -> TaskResult:
+        with box.database.transaction() as session:
+            runs.get(session, box.run().id).worker = None
+        box.worker._beat()
+        stopped.append(box.driver.running.is_stopped(box.run().id))
+        return ended()
+
+    box.hypervisor.behaviour["diagnose"] = abandoned_elsewhere
+    box.driver.woken(box.run().id)
+
+    assert stopped == [True]
+
+
 def test_what_could_not_be_said_or_read_makes_us_unwell(box: Box) -> None:
     box.service.receive("fake", {"Authorization": "Bearer token"}, b"nonsense")
     box.fire()
