@@ -23,7 +23,7 @@ def name_of(variants: Iterable[str] = ()) -> str:
     if unknown := [variant for variant in chosen if variant not in VARIANTS]:
         raise BadInput(
             f"there is no variant {', '.join(unknown)}",
-            f"known: {', '.join(VARIANTS)}; for other tools bring your own root: signalbox image import NAME ROOTFS.tar",
+            f"known: {', '.join(VARIANTS)}; other tools come in a root of your own: signalbox image import",
         )
     return "-".join((BASE, *chosen))
 

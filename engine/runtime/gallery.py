@@ -39,7 +39,9 @@ def names(images: Path) -> tuple[str, ...]:
     """Every image there, whole or broken."""
     if not images.is_dir():
         return ()
-    return tuple(sorted(path.name for path in images.iterdir() if path.is_dir() and image_names.NAME.fullmatch(path.name)))
+    return tuple(
+        sorted(path.name for path in images.iterdir() if path.is_dir() and image_names.NAME.fullmatch(path.name))
+    )
 
 
 def listed(images: Path) -> Iterator[Listed]:

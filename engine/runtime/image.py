@@ -58,8 +58,9 @@ class ImageSpec:
     """What goes into an image.
 
     `init`: the file that becomes /init of the initramfs; it must insmod /m/*.ko itself. `initrd_files`: further files
-    there (name -> file). `root_files`: absolute path in the root -> content; scripts (#!) become executable. `variants`:
-    what the manifest says of it. `setup`: a shell script run inside the root at the end (accounts, host-independent configuration).
+    there (name -> file). `root_files`: absolute path in the root -> content; scripts (#!) become executable.
+    `setup`: a shell script run inside the root at the end (accounts, host-independent configuration). `variants`: what
+    the manifest says of it.
     A user `step` (uid 1000, home /step) is always there.
     """
 
@@ -120,7 +121,7 @@ def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = Fa
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder to make an image in, which takes the place of `folder` if nothing goes wrong. For the one builder.
+    """An empty folder to make an image in, which takes the place of `folder` if nothing goes wrong. For `only_builder`.
 
     Both stand in a scratch folder beside it that QEMU's user may enter, so that what is new can be tried before.
     """

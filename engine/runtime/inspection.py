@@ -1,6 +1,6 @@
 """Is this image fit for steps? Every answer with its remedy. For `signalbox image verify` and for every import.
 
-An image is looked at as a stranger's: its root is read, never mounted or run on this machine; it runs in a trial VM only.
+An image is looked at as a stranger's: its root is read, never mounted or run here; it runs in a trial VM only.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ def inspect(folder: Path) -> Iterator[Finding]:
 def boot(hypervisor: Hypervisor, name: str) -> Finding:
     """Boot it, and let user `step` use what steps use."""
     task = VmTask(
-        id=f"trial-{uuid.uuid4()}", run_id="trial", image=name, argv=("/bin/sh", "-c", TRIAL), timeout_s=60, memory_mb=384
+        id=f"trial-{uuid.uuid4()}",
+        run_id="trial",
+        image=name,
+        argv=("/bin/sh", "-c", TRIAL),
+        timeout_s=60,
+        memory_mb=384,
     )
     try:
         result = hypervisor.run(task, NoSecrets(), lambda _: None)
@@ -150,7 +155,9 @@ def _risen(tree: erofs.Tree) -> Iterator[Finding]:
     devices = sorted(f"/{path}" for path, mode in files.items() if stat.S_ISBLK(mode) or stat.S_ISCHR(mode))
     if risen:
         more = f" and {len(risen) - SHOWN} more" if len(risen) > SHOWN else ""
-        yield _bad(f"setuid or setgid: {', '.join(risen[:SHOWN])}{more}", "chmod ug-s them; import a folder or tar does it")
+        yield _bad(
+            f"setuid or setgid: {', '.join(risen[:SHOWN])}{more}", "chmod ug-s them; import a folder or tar does it"
+        )
     if devices:
         yield _bad(f"devices: {', '.join(devices[:SHOWN])}", "remove them: /dev is the kernel's own in a VM")
 
@@ -161,7 +168,7 @@ def _risen(tree: erofs.Tree) -> Iterator[Finding]:
 def kernel_release(vmlinuz: Path) -> str:
     """What `uname -r` says in a VM, from the header of a bzImage. Raises BadInput for anything else.
 
-    https://docs.kernel.org/arch/x86/boot.html: `HdrS` at 0x202, at 0x20e where the text of the version begins, less 0x200.
+    https://docs.kernel.org/arch/x86/boot.html: `HdrS` at 0x202; at 0x20e where the version's text begins, less 0x200.
     """
     with vmlinuz.open("rb") as file:
         head = file.read(0x10000 + 0x400)
@@ -195,7 +202,9 @@ def _agent(folder: Path) -> Iterator[Finding]:
     yield Finding(
         part="agent",
         well=not other,
-        text=f"not what this release has in the initramfs: {', '.join(other)}" if other else "the agent of this release",
+        text=f"not what this release has in the initramfs: {', '.join(other)}"
+        if other
+        else "the agent of this release",
         remedy=_anew(folder) if other else "",
     )
 

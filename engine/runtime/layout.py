@@ -1,8 +1,8 @@
 """Lays a root file system out in a scratch folder, from a tar archive or a folder that a stranger may have made.
 
-Refused: a name that is absolute, has `..`, or leads through anything but a folder of the archive's own; a second file of
-a name; a hard link to what is no file before it; what is too much. Left out: devices, pipes, sockets, other file systems
-under a folder. Dropped: owners (all is root's), setuid and setgid. Links are copied and never followed.
+Refused: a name that is absolute, has `..`, or leads through anything but a folder of the archive's own; a second file
+of a name; a hard link to what is no file before it; what is too much. Left out: devices, pipes, sockets, other file
+systems under a folder. Dropped: owners (all is root's), setuid and setgid. Links are copied and never followed.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def lay_out(source: Path, base: Path) -> Layout:
             # the last two are what tarfile raises for numbers and chains of headers that make no sense
             raise BadInput(f"{source} is no tar archive that can be read: {error}", "tar it, plain or gzip") from None
         except OSError as error:
-            raise BadInput(f"{error.filename or source}: {error.strerror or error}", "mend it and import anew") from None
+            raise BadInput(
+                f"{error.filename or source}: {error.strerror or error}", "mend it and import anew"
+            ) from None
     made.finish()
     return made
 
@@ -211,10 +213,12 @@ def _plain_tar(source: Path, base: Path) -> Iterator[tarfile.TarFile]:
         try:
             yield stack.enter_context(tarfile.open(fileobj=_Careful(plain), mode="r:"))  # type: ignore[call-overload]
         except tarfile.TarError as error:
-            raise BadInput(f"{source} is no tar archive: {error}", "give a plain tar, one by gzip, or a folder") from None
+            raise BadInput(
+                f"{source} is no tar archive: {error}", "give a plain tar, one by gzip, or a folder"
+            ) from None
 
 
-def _copy_bounded(source: IO[bytes], out: IO[bytes]) -> None:
+def _copy_bounded(source: gzip.GzipFile, out: IO[bytes]) -> None:
     left = 2 * MAX_BYTES
     while data := source.read(CHUNK):
         left -= len(data)

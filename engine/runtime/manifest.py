@@ -38,8 +38,8 @@ class Package(BaseModel):
 
 class Manifest(BaseModel):
     """An image. `origin`: whether `image build` made it or an operator brought its root; `kernel_of`: the image whose
-    kernel an imported one took. `epoch`: SOURCE_DATE_EPOCH, the date of everything in the root. `parts`: file -> digest.
-    `release` and `tools`: of the machine that built it; bytes depend on mkfs.erofs's version, too."""
+    kernel an imported one took. `epoch`: SOURCE_DATE_EPOCH, the date of the root's newest package (or file). `parts`:
+    file -> digest. `release` and `tools`: of the machine that built it; bytes depend on mkfs.erofs's version, too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,8 +1,8 @@
 """An operator's own root file system becomes an image: `signalbox image import`. Kernel and agent stay Signalbox's.
 
-A tar or a folder is laid out and packed by us (`engine.runtime.layout` says what is refused); the same content gives the
-same bytes. A ready-made rootfs.erofs is taken as it is. Nothing of it is run or mounted on this machine, and it takes
-its place only if every look at it finds it fit.
+A tar or a folder is laid out and packed by us (`engine.runtime.layout` says what is refused); the same content gives
+the same bytes. A ready-made rootfs.erofs is taken as it is. Nothing of it is run or mounted on this machine, and it
+takes its place only if every look at it finds it fit.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def bring(
 ) -> Path:
     """Make IMAGES/NAME of the root in `source`; returns the folder. Without `kernel` it gets that of the image `step`.
 
-    `examine` looks at the new image (a folder NAME in a folder of its own) before it takes its place. Raises Refused with
-    every finding that is not well, BadInput for a source that cannot be taken, Unavailable when mkfs.erofs is missing.
+    `examine` looks at the new image (a folder NAME in a folder of its own) before it takes its place. Raises Refused
+    with every finding that is not well, BadInput for a source that cannot be taken, Unavailable without mkfs.erofs.
     """
     _check_name(name)
     chosen = kernel or _kernel_of_base(images)
@@ -89,7 +89,9 @@ def _kernel_of_base(images: Path) -> Kernel:
 def _refuse(bad: list[Finding]) -> None:
     if bad:
         lines = "\n".join(f"{finding.part}: {finding.text} - {finding.remedy}" for finding in bad)
-        raise Refused(f"the image is not fit for steps:\n{lines}", "mend the root and import it anew; nothing was changed")
+        raise Refused(
+            f"the image is not fit for steps:\n{lines}", "mend the root and import it anew; nothing was changed"
+        )
 
 
 def _take(source: Path, to: Path, limit: int) -> None:
@@ -111,7 +113,15 @@ def _root(source: Path, rootfs: Path) -> tuple[int, tuple[Package, ...]]:
         base.mkdir(mode=0o700)
         made = layout.lay_out(source, base)
         # file names are a stranger's: no argument of the command comes from them
-        command = ["mkfs.erofs", "-zlz4hc", "-x-1", "--all-root", f"-T{made.newest}", "--preserve-mtime", f"-U{NO_UUID}"]
+        command = [
+            "mkfs.erofs",
+            "-zlz4hc",
+            "-x-1",
+            "--all-root",
+            f"-T{made.newest}",
+            "--preserve-mtime",
+            f"-U{NO_UUID}",
+        ]
         done = subprocess.run(
             [*command, str(rootfs), str(base)],
             env={"PATH": search, "LC_ALL": "C.UTF-8"},
@@ -131,13 +141,12 @@ def _packages(made: layout.Layout) -> Iterator[Package]:
     path = made.base / DPKG
     if DPKG not in made.files or path.stat().st_size > MAX_DPKG_BYTES:
         return
-    stanzas = path.read_text(errors="replace").split("\n\n")
-    found = [dict(re.findall(r"^([A-Z][A-Za-z-]*): (.*)$", stanza, re.MULTILINE)) for stanza in stanzas]
-    for each in sorted(found, key=lambda each: each.get("Package", "")):
-        name, version = each.get("Package", ""), each.get("Version", "")
-        if not name or not version or not each.get("Status", "").endswith(" installed"):
+    for stanza in sorted(path.read_text(errors="replace").split("\n\n")):
+        fields: dict[str, str] = dict(re.findall(r"^([A-Z][A-Za-z-]*): (.*)$", stanza, re.MULTILINE))
+        name, version = fields.get("Package", ""), fields.get("Version", "")
+        source = _SOURCE.fullmatch(fields.get("Source", name))
+        if not source or not version or not fields.get("Status", "").endswith(" installed"):
             continue
-        source = _SOURCE.fullmatch(each.get("Source", name))
-        texts = (name, version, each.get("Architecture", ""), source[1] if source else name, source and source[2] or version)
+        texts = (name, version, fields.get("Architecture", ""), source[1], source[2] or version)
         if all(len(text) <= manifest.MAX_TEXT for text in texts):
-            yield Package(within="root", **dict(zip(tuple(Package.model_fields)[1:], texts, strict=True)))
+            yield Package.model_validate(dict(zip(Package.model_fields, ("root", *texts), strict=True)))
