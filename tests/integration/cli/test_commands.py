@@ -37,7 +37,7 @@ GROUPS = {
     ),
     ("alert",): ("send",),
     ("runbook",): ("lint",),
-    ("image",): ("build",),
+    ("image",): ("build", "list", "verify", "import", "gc"),
     ("secrets",): ("plan", "put"),
     ("incident",): ("list",),
     ("harness",): ("list", "show"),
