@@ -50,8 +50,8 @@ def members(data: bytes) -> dict[str, Member]:
         fields = [int(data[at + 6 + 8 * number : at + 14 + 8 * number], 16) for number in range(13)]
         mode, size, name_size = fields[1], fields[6], fields[11]
         begin = _up(at + HEAD + name_size)
-        if begin + size > len(data):
-            raise ValueError("the archive ends too early")
+        if min(fields) < 0 or begin + size > len(data):
+            raise ValueError("a number is negative, or the archive ends too early")
         name = data[at + HEAD : at + HEAD + name_size].rstrip(b"\0").decode(errors="replace")
         if mode & 0o170000 == REGULAR:
             found[name.removeprefix("./")] = Member(data[begin : begin + size], mode & 0o7777)

@@ -212,6 +212,13 @@ def test_archives_after_one_another_are_read_and_later_files_win() -> None:
     assert cpio.members(base + ours) == {"init": cpio.Member(b"new", 0o755), "m/a.ko": cpio.Member(b"module")}
 
 
+def test_a_negative_size_does_not_lead_back_for_ever() -> None:
+    """`int` reads a sign, the kernel does not."""
+    good = cpio.archive({"init": cpio.Member(b"x" * 50)})
+    with pytest.raises(ValueError, match="negative"):
+        cpio.members(good[:54] + b"-0000074" + good[62:])
+
+
 @given(st.binary(max_size=400), st.integers(0, 300))
 def test_an_initramfs_of_rubbish_is_a_value_error(rubbish: bytes, at: int) -> None:
     """It may be a stranger's."""
