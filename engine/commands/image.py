@@ -134,7 +134,9 @@ def image_gc(dry: bool) -> None:
     there = gallery.names(values.images)
     named = _runbooks(values)
     if not named:
-        raise BadInput(f"there are no runbooks in {values.runbooks}, so nobody knows what is used", "set SIGNALBOX_RUNBOOKS")
+        raise BadInput(
+            f"there are no runbooks in {values.runbooks}, so nobody knows what is used", "set SIGNALBOX_RUNBOOKS"
+        )
     needed = {name for name, by in _users([*named, *_of_runs(values)], there).items() if by}
     with image.only_builder(values.images, click.echo):
         found = list(gallery.waste(values.images, needed))

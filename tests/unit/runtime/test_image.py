@@ -134,7 +134,8 @@ def test_the_manifest_says_what_is_inside_and_nothing_of_who_built_it(counter: P
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"format": 2}', '{"format": 1, "name": "x", "surprise": 1}', " " * (manifest.MAX_BYTES + 1)]
+    "text",
+    ["", "[]", "{", '{"format": 2}', '{"format": 1, "name": "x", "surprise": 1}', " " * (manifest.MAX_BYTES + 1)],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     """Typed on reading, with what to do."""

@@ -161,7 +161,9 @@ def test_a_tar_with_bytes_changed_is_laid_out_or_refused(
 ) -> None:
     """No other error, and it ends, whatever numbers its headers hold."""
     here = tmp_path_factory.mktemp("fuzz")
-    archive = tar(here / "x.tar", entry("a", content=b"x" * 700), entry("b" * 150), entry("c", tarfile.SYMTYPE, link="a"))
+    archive = tar(
+        here / "x.tar", entry("a", content=b"x" * 700), entry("b" * 150), entry("c", tarfile.SYMTYPE, link="a")
+    )
     data = bytearray(archive.read_bytes())
     for at, new in changes:
         data[at : at + len(new)] = new
