@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.runbooks.lint import RULES
-from tests.unit.runbooks.good import FILES, Raw, place, problems, raw, reads, step
+from tests.unit.runbooks.good import FILES, Raw, place, problems, raw, step
 
 Bend = Callable[[Raw], object]
 
@@ -373,31 +372,10 @@ def test_what_a_rule_allows_loads(rule: str, name: str, bend: Bend) -> None:
 
 def test_every_rule_has_examples_and_its_own_words() -> None:
     """A new rule without a red and a green example does not come in."""
-    on_a_machine = {"L025"}  # its examples need images: below
+    on_a_machine = {"L025"}  # its examples are in test_image_rule.py
     assert {one[0] for one in BROKEN} | on_a_machine == set(RULES) == {one[0] for one in ALLOWED} | on_a_machine
     for rule_id, rule in RULES.items():
         assert (rule.__doc__ or "").startswith(f"{rule_id}. ")
-
-
-def test_an_image_that_can_neither_be_built_nor_lies_there_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    """L025. On a machine that has images; a run keeps its runbook whatever becomes of them."""
-    values = raw()
-    assign("look", image="step-ansibel")(values)
-
-    refusal = reads(tmp_path, values, ("step", "tools"))
-    assert "there is no image step-ansibel - use one of step, step-ansible, tools, or bring it" in refusal
-    assert refusal.endswith("[L025]")
-    assert reads(tmp_path, values, None) == ""
-    assert problems(values) == []
-
-
-@pytest.mark.parametrize("name", ["step", "step-ansible", "tools"])
-def test_an_image_that_can_be_built_or_was_imported_is_allowed(tmp_path: Path, name: str) -> None:
-    """L025. What can be built need not be there yet: doctor says so."""
-    values = raw()
-    assign("look", image=name)(values)
-
-    assert reads(tmp_path, values, ("tools",)) == ""
 
 
 def test_all_broken_rules_are_said_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -169,8 +170,6 @@ def test_a_tar_with_bytes_changed_is_laid_out_or_refused(
         data[at : at + len(new)] = new
     archive.write_bytes(data)
     (here / "root").mkdir()
-    try:
+    with contextlib.suppress(BadInput, TooLarge):
         layout.lay_out(archive, here / "root")
-    except (BadInput, TooLarge):
-        pass
     assert sorted(path.name for path in here.iterdir()) == ["root", "x.tar"]
