@@ -20,11 +20,13 @@ from pydantic import SecretStr
 from engine import wiring
 from engine.commands.database import database
 from engine.commands.evidence import evidence
+from engine.commands.group import Commands, told
+from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
-from engine.domain.errors import BadInput, SignalboxError
+from engine.domain.errors import BadInput
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
-from engine.runtime import image
+from engine.runtime import gallery
 from engine.secrets import setup
 from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
@@ -41,22 +43,7 @@ NOTED = 500
 """ How many incidents `harness list` looks through. """
 
 
-class _Commands(click.Group):
-    """Turns our errors into one clear line and exit code 1; anything else is a bug and shows itself."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except SignalboxError as error:
-            raise click.ClickException(_told(error)) from None
-
-
-def _told(error: SignalboxError) -> str:
-    """What happened, and below it what to do."""
-    return f"{error}\n  -> {error.remedy}" if error.remedy else str(error)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="signalbox")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 def cli(verbose: bool) -> None:
@@ -146,7 +133,7 @@ def _shown(value: object) -> str:
 # -- alerts
 
 
-@cli.group(cls=_Commands)
+@cli.group(cls=Commands)
 def alert() -> None:
     """Send an alert by hand."""
 
@@ -174,7 +161,7 @@ def alert_send(file: Path, source: str) -> None:
 # -- runbooks
 
 
-@cli.group(cls=_Commands)
+@cli.group(cls=Commands)
 def runbook() -> None:
     """Check runbooks before an alert needs them."""
 
@@ -183,41 +170,25 @@ def runbook() -> None:
 @click.argument("names", nargs=-1)
 def runbook_lint(names: tuple[str, ...]) -> None:
     """Validate and lint runbooks (all of them by default): every problem with file, line and how to mend it."""
-    shelf = Shelf(load().runbooks)
+    values = load()
+    shelf = Shelf(values.runbooks, gallery.names(values.images))
     broken = 0
     for name in names or shelf.names():
         try:
             snapshot = shelf.read(name)
         except BadInput as error:
             broken += 1
-            click.echo(_told(error), err=True)
+            click.echo(told(error), err=True)
         else:
             click.echo(f"{name}: {len(snapshot.runbook.steps)} steps, {snapshot.digest[:19]}, clean")
     if broken:
         sys.exit(1)
 
 
-# -- images
-
-
-@cli.group("image", cls=_Commands)
-def image_group() -> None:
-    """Build the images that steps boot from."""
-
-
-@image_group.command("build")
-@click.argument("name", default="step", type=click.Choice(["step"]))
-@click.option("--force", is_flag=True, help="Build even when it is up to date.")
-def image_build(name: str, force: bool) -> None:
-    """Build a guest image from this machine's own apt sources (a minute or two; nothing when it is up to date)."""
-    del name  # one image so far; the choice keeps the command's shape
-    image.build(image.STEP, load().images, progress=click.echo, force=force)
-
-
 # -- secrets
 
 
-@cli.group("secrets", cls=_Commands)
+@cli.group("secrets", cls=Commands)
 def secrets_group() -> None:
     """Do what an administrator of Vault does: policies and secrets.
 
@@ -291,7 +262,7 @@ def _reading() -> Iterator[Session]:
         yield session
 
 
-@cli.group(cls=_Commands)
+@cli.group(cls=Commands)
 def incident() -> None:
     """Look at incidents."""
 
@@ -312,7 +283,7 @@ def incident_list(as_json: bool) -> None:
         click.echo(f"INC-{row.number}  {row.state:<7} {row.run_state or 'no run':<18} {row.title}{waits}")
 
 
-@cli.group(cls=_Commands)
+@cli.group(cls=Commands)
 def harness() -> None:
     """Read harness notes: what an incident taught, as a patch."""
 
@@ -340,5 +311,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, kill_switch):
+for command in (database, evidence, image_group, kill_switch):
     cli.add_command(command)

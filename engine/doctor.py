@@ -11,13 +11,16 @@ from dataclasses import dataclass
 import requests
 
 from engine import wiring
+from engine.domain import image_names
 from engine.domain.errors import BadInput, Conflict, SignalboxError
 from engine.domain.incident import SwitchView
+from engine.domain.runbook import ScriptStep
 from engine.evidence import anchor
 from engine.evidence.key import fingerprint
 from engine.orchestration.adapters import SystemClock
 from engine.orchestration.journal import Journal
 from engine.runbooks.shelf import Shelf
+from engine.runtime import gallery
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection
@@ -141,7 +144,8 @@ def _workers(settings: Settings, living: Counter[str], waiting: Collection[str])
 
 
 def _runbooks(settings: Settings) -> Iterator[Finding]:
-    shelf = Shelf(settings.runbooks)
+    there = gallery.names(settings.images)
+    shelf = Shelf(settings.runbooks, there)
     if not shelf.names():
         yield Finding(part="runbooks", well=False, text=f"none in {settings.runbooks}", remedy="set SIGNALBOX_RUNBOOKS")
     known = wiring.directory(settings).sites
@@ -158,6 +162,10 @@ def _runbooks(settings: Settings) -> Iterator[Finding]:
             text=f"{name} is valid" + (f", but names unknown hosts: {', '.join(missing)}" if missing else ""),
             remedy="add them to the file SIGNALBOX_SITES" if missing else "",
         )
+        images = {step.image for step in runbook.steps if isinstance(step, ScriptStep)}
+        for image in sorted(images - {image_names.BASE, *there}):
+            text = f"{name} boots {image}, which is not built here"
+            yield Finding(part="image", well=False, text=text, remedy=f"signalbox image build {image}")
 
 
 def _libvirt(settings: Settings) -> Iterator[Finding]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 import sqlalchemy as sa
 
+from engine.commands.group import Commands
 from engine.settings import load
 from engine.store import grants
 
 
-@click.group()
+@click.group(cls=Commands)
 def database() -> None:
     """Look after the database."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from engine import wiring
+from engine.commands.group import Commands
 from engine.domain.errors import BadInput
 from engine.evidence import bundle, key
 from engine.evidence.anchor import look
@@ -20,7 +21,7 @@ AT_MOST = 10
 """ So many things wrong with the anchors file are told. """
 
 
-@click.group()
+@click.group(cls=Commands)
 def evidence() -> None:
     """Prove what happened in an incident: export it, verify it offline."""
 

@@ -22,11 +22,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """A runbook whose shape is right: as the file says it, as the engine uses it, and the files of its folder."""
+    """A runbook whose shape is right: as the file says it, as the engine uses it, and the files of its folder.
+    `images`: the guest images of this machine; None where nobody knows them."""
 
     file: RunbookEdge
     runbook: Runbook
     files: frozenset[str]
+    images: frozenset[str] | None = None
 
     def scripts(self) -> Iterator[tuple[int, ScriptStep]]:
         """Script steps with their place in the line."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
+from engine.domain import image_names
+
 DURATION = r"^[1-9][0-9]{0,4}[smh]$"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -243,7 +245,11 @@ class ScriptEdge(StepEdge):
     uses: Name | None = Field(None, description="the step whose artefact it works with")
     produces: ProducesEdge | None = None
     output: OutputEdge | None = None
-    image: Name = "step"
+    image: Name = Field(
+        image_names.BASE,
+        description="the guest image that it boots: built (`signalbox image build`) or imported",
+        examples=list(image_names.built_here()),
+    )
     memory_mb: int = Field(384, ge=128, le=8192)
     timeout: Duration = Field(description="how long it may take; then its VM is destroyed")
     approve: ApproveEdge | None = None

@@ -38,6 +38,7 @@ RULES: Mapping[str, Rule] = {
     "L022": order.scripts_exist,
     "L023": order.targets_are_different_hosts,
     "L024": changes.gates_outlast_the_question,
+    "L025": order.images_are_known,
 }
 
 

@@ -22,8 +22,11 @@ SHOWN = 40
 class Shelf:
     """The folder of runbooks: NAME.yaml, and NAME/ with its scripts. Nothing is cached."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, images: Iterable[str] | None = None) -> None:
+        """`images`: the guest images that lie on this machine. Without it nothing is said of images: a process that
+        drives no run has none."""
         self.folder = folder
+        self._images = None if images is None else frozenset(images)
 
     def names(self) -> tuple[str, ...]:
         """Every runbook that lies there, whether it loads or not."""
@@ -51,7 +54,7 @@ class Shelf:
             source, files = folder.text(path), folder.files(self.folder / name)
         except folder.Unreadable as error:
             raise _refusal(str(path), [error.problem]) from None
-        return _snapshot(source, files, str(path), name)
+        return _snapshot(source, files, str(path), name, self._images)
 
     def restore(self, source: str, files: Mapping[str, bytes]) -> Snapshot:
         """A snapshot from what a run stored, held to the same rules; raises BadInput."""
@@ -71,7 +74,9 @@ class Shelf:
         return severe and alert.name in runbook.alertnames
 
 
-def _snapshot(source: str, files: Mapping[str, bytes], where: str, name: str | None) -> Snapshot:
+def _snapshot(
+    source: str, files: Mapping[str, bytes], where: str, name: str | None, images: frozenset[str] | None = None
+) -> Snapshot:
     document = positions.read(source)
     if document.problems and document.value is None:
         raise _refusal(where, document.problems)
@@ -79,7 +84,7 @@ def _snapshot(source: str, files: Mapping[str, bytes], where: str, name: str | N
     if file is None or document.problems:
         raise _refusal(where, document.problems)
     runbook = convert.runbook(file)
-    problems = list(lint(Book(file=file, runbook=runbook, files=frozenset(files)), document))
+    problems = list(lint(Book(file=file, runbook=runbook, files=frozenset(files), images=images), document))
     if name is not None and name != file.name:
         line = document.line(("name",))
         problems.append(Problem(line, f"the name {file.name} is not the file's", f"write `name: {name}`"))

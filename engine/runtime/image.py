@@ -1,7 +1,8 @@
 """Guest images: what a VM boots. Built by one command, hashed before every use. For the CLI, the hypervisor, the demo.
 
 An image is a folder IMAGES/NAME with `vmlinuz`, `initrd.img`, `rootfs.erofs` (what is booted), `SHA256SUMS`,
-`manifest.txt` (the Debian packages inside), and what a later build needs: `initrd-base.img`, `fingerprint`.
+`manifest.json` (what is inside: `engine.runtime.manifest`), and what a later build needs: `initrd-base.img`,
+`fingerprint`. The same package versions give the same bytes, whoever builds, where and when.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.domain import digest
+from engine.domain import digest, image_names
 from engine.domain.errors import BadInput, Unavailable
-from engine.runtime import cpio
+from engine.runtime import cpio, manifest
+from engine.runtime.manifest import Manifest
 
 GUEST = Path(__file__).parent / "guest"
 BUILD = GUEST / "build-image.sh"
 AGENT = {f"agent/engine/runtime/guest/{name}.py": GUEST / f"{name}.py" for name in ("agent", "doors", "wire")}
 PARTS = ("vmlinuz", "initrd.img", "rootfs.erofs")
 TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "cpio": "cpio", "modprobe": "kmod"}
+BASE_INITRD = "initrd-base.img"
+KEPT = ("vmlinuz", "rootfs.erofs", BASE_INITRD, manifest.FILE)
+""" What a new initramfs leaves as it is. """
+SCRATCH = Path("/var/tmp")  # noqa: S108 - what we make there is made by tempfile
+SCRATCH_PREFIX = "signalbox-image-"
 BUILD_TIMEOUT_S = 1800
 
 PACKAGES = (
@@ -52,7 +59,8 @@ class ImageSpec:
 
     `init`: the file that becomes /init of the initramfs; it must insmod /m/*.ko itself. `initrd_files`: further files
     there (name -> file). `root_files`: absolute path in the root -> content; scripts (#!) become executable.
-    `setup`: a shell script run inside the root at the end (accounts, host-independent configuration).
+    `setup`: a shell script run inside the root at the end (accounts, host-independent configuration). `variants`: what
+    the manifest says of it.
     A user `step` (uid 1000, home /step) is always there.
     """
 
@@ -63,10 +71,23 @@ class ImageSpec:
     initrd_files: Mapping[str, Path] = field(default_factory=lambda: AGENT)
     root_files: Mapping[str, bytes] = field(default_factory=dict)
     setup: str = ""
+    variants: tuple[str, ...] = ()
 
 
-STEP = ImageSpec(name="step")
+STEP = ImageSpec(name=image_names.BASE)
 Progress = Callable[[str], None]
+
+
+def spec_of(name: str) -> ImageSpec:
+    """The base `step`, or it with variants. Raises BadInput for a name that `image build` has no recipe for."""
+    variants = image_names.variants_of(name)
+    if variants is None:
+        raise BadInput(
+            f"there is no recipe for an image {name}",
+            f"known: {', '.join(image_names.built_here())}; for a root of your own: signalbox image import",
+        )
+    added = tuple(package for variant in variants for package in image_names.VARIANTS[variant])
+    return ImageSpec(name=name, packages=PACKAGES + added, variants=variants)
 
 
 def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = False) -> Path:
@@ -76,44 +97,74 @@ def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = Fa
     two, from this machine's apt sources). The new folder replaces the old one when it is complete; VMs that run keep
     theirs. Raises Unavailable with the reason when a tool is missing or the build fails.
     """
-    images.mkdir(parents=True, exist_ok=True)
-    with _only_builder(images, progress):
+    with only_builder(images, progress):
         folder = images / spec.name
         old = {} if force else _fingerprints(folder)
         new = {"root": _root_fingerprint(spec), "initrd": _initrd_fingerprint(spec)}
         if old == new:
             progress(f"image {spec.name}: up to date in {folder}")
             return folder
-        with tempfile.TemporaryDirectory(prefix=f".{spec.name}-", dir=images) as scratch:
-            fresh = Path(scratch, spec.name)
-            fresh.mkdir()
+        with replacing(folder) as fresh:
             if old.get("root") == new["root"]:
                 progress(f"image {spec.name}: repacking the initramfs")
-                for part in ("vmlinuz", "rootfs.erofs", "initrd-base.img", "manifest.txt"):
+                for part in KEPT:
                     shutil.copy2(folder / part, fresh / part)
+                made = manifest.read(fresh)
             else:
                 progress(f"image {spec.name}: building the root")
-                _build_root(spec, fresh, progress)
-            _finish(spec, fresh, new)
-            _replace(folder, fresh, Path(scratch, "old"))
+                made = _build_root(spec, fresh, progress)
+            (fresh / "fingerprint").write_text("".join(f"{name} {value}\n" for name, value in new.items()))
+            finish(fresh, made, own_initrd(spec))
         progress(f"image {spec.name}: ready in {folder}")
         return folder
 
 
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to make an image in, which takes the place of `folder` if nothing goes wrong. For `only_builder`.
+
+    Both stand in a scratch folder beside it that QEMU's user may enter, so that what is new can be tried before.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        Path(scratch).chmod(0o755)
+        fresh = Path(scratch, folder.name)
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            folder.rename(Path(scratch, "old"))
+        fresh.rename(folder)
+
+
+def finish(fresh: Path, made: Manifest, own: bytes) -> None:
+    """Add what is ours to a new image: the whole initramfs, the manifest with its digests, SHA256SUMS."""
+    (fresh / "initrd.img").write_bytes((fresh / BASE_INITRD).read_bytes() + own)
+    digests = {part: file_digest(fresh / part) for part in PARTS}
+    manifest.write(fresh, made.model_copy(update={"parts": digests}))
+    (fresh / "SHA256SUMS").write_text("".join(f"{value[7:]}  {part}\n" for part, value in digests.items()))
+    fresh.chmod(0o755)
+    for file in fresh.iterdir():
+        file.chmod(0o644)
+
+
 def image_digest(images: Path, name: str) -> str:
     """The digest of what would be booted now, from the files themselves. Raises BadInput when one is missing."""
-    return digest.of_value({part: _file_digest(path) for part, path in parts(images, name).items()})
+    return digest.of_value({part: file_digest(path) for part, path in parts(images, name).items()})
 
 
 def parts(images: Path, name: str) -> dict[str, Path]:
     """The files that a VM boots. Raises BadInput with the command that builds them."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise BadInput(f"image name {name!r} is not plain", "use letters, digits, - and _")
+    if not image_names.NAME.fullmatch(name):
+        raise BadInput(f"image name {name[:60]!r} is not plain", "use lower case letters, digits and hyphens")
     found = {part: images.absolute() / name / part for part in PARTS}
     missing = [str(path) for path in found.values() if not path.is_file()]
     if missing:
-        raise BadInput(f"no image {name!r}: {missing[0]} is not there", f"run: signalbox image build {name}")
+        raise BadInput(f"no image {name!r}: {missing[0]} is not there", _how_to_get(name))
     return found
+
+
+def _how_to_get(name: str) -> str:
+    verb = "build" if image_names.variants_of(name) is not None else "import"
+    return f"run: signalbox image {verb} {name}" + (" ROOTFS.tar" if verb == "import" else "")
 
 
 def check_readable(files: Mapping[str, Path], uid: int, gid: int) -> None:
@@ -149,13 +200,16 @@ def _may(path: Path, uid: int, gids: frozenset[int], needed: int) -> bool:
     return bool(status.st_mode & needed)
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The digest of a file's bytes."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _only_builder(images: Path, progress: Progress) -> Iterator[None]:
+def only_builder(images: Path, progress: Progress) -> Iterator[None]:
+    """Whoever changes the folder of images does it alone; another waits."""
+    images.mkdir(parents=True, exist_ok=True)
     with (images / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,7 +222,7 @@ def _only_builder(images: Path, progress: Progress) -> Iterator[None]:
 def _root_fingerprint(spec: ImageSpec) -> str:
     return digest.of_value(
         {
-            "script": _file_digest(BUILD),
+            "script": file_digest(BUILD),
             "packages": sorted(spec.packages),
             "modules": list(spec.modules),
             "files": {path: digest.of_bytes(content) for path, content in spec.root_files.items()},
@@ -179,48 +233,50 @@ def _root_fingerprint(spec: ImageSpec) -> str:
 
 
 def _initrd_fingerprint(spec: ImageSpec) -> str:
-    return digest.of_bytes(_own_initrd(spec))
+    return digest.of_bytes(own_initrd(spec))
 
 
 def _fingerprints(folder: Path) -> dict[str, str]:
     """What the folder was built from; empty when anything of it is missing."""
     try:
         lines = (folder / "fingerprint").read_text().splitlines()
-        complete = all((folder / part).is_file() for part in (*PARTS, "initrd-base.img", "manifest.txt"))
+        complete = all((folder / part).is_file() for part in (*PARTS, *KEPT))
         return dict(line.split(" ", 1) for line in lines) if complete else {}
     except (OSError, ValueError):
         return {}
 
 
-def _own_initrd(spec: ImageSpec) -> bytes:
+def own_initrd(spec: ImageSpec) -> bytes:
+    """What is ours in the initramfs: /init and the agent."""
     members = {name: cpio.Member(path.read_bytes()) for name, path in spec.initrd_files.items()}
     return cpio.archive(members | {"init": cpio.Member(spec.init.read_bytes(), 0o755)})
 
 
-def _finish(spec: ImageSpec, fresh: Path, fingerprints: Mapping[str, str]) -> None:
-    (fresh / "initrd.img").write_bytes((fresh / "initrd-base.img").read_bytes() + _own_initrd(spec))
-    sums = [f"{_file_digest(fresh / part).removeprefix('sha256:')}  {part}\n" for part in PARTS]
-    (fresh / "SHA256SUMS").write_text("".join(sums))
-    (fresh / "fingerprint").write_text("".join(f"{name} {value}\n" for name, value in fingerprints.items()))
-    fresh.chmod(0o755)
-    for file in fresh.iterdir():
-        file.chmod(0o644)
-
-
-def _replace(folder: Path, fresh: Path, aside: Path) -> None:
-    if folder.exists():
-        folder.rename(aside)
-    fresh.rename(folder)
-
-
-def _build_root(spec: ImageSpec, fresh: Path, progress: Progress) -> None:
+def tools(*wanted: str) -> str:
+    """The PATH on which these programs are found; raises Unavailable naming the package of the first that is not."""
     search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    for tool, package in TOOLS.items():
+    for tool in wanted:
         if shutil.which(tool, path=search) is None:
-            raise Unavailable(f"{tool} is not installed", f"run: apt-get install {package}")
-    # In /var/tmp, not beside the images: a user namespace must be able to enter every folder above it.
-    with tempfile.TemporaryDirectory(prefix="signalbox-image-", dir="/var/tmp") as scratch:
-        work = Path(scratch)
+            raise Unavailable(f"{tool} is not installed", f"run: apt-get install {TOOLS[tool]}")
+    return search
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder to lay a root out in. In /var/tmp, not beside the images: a user namespace must be able to enter every
+    folder above it. Locked while it is used: `image gc` takes one that nobody holds."""
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=SCRATCH) as made:
+        descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(made)
+        finally:
+            os.close(descriptor)
+
+
+def _build_root(spec: ImageSpec, fresh: Path, progress: Progress) -> Manifest:
+    search = tools(*TOOLS)
+    with scratch() as work:
         environment = {
             **os.environ,
             "PATH": search,
@@ -232,6 +288,28 @@ def _build_root(spec: ImageSpec, fresh: Path, progress: Progress) -> None:
             "SETUP": _setup_script(spec.setup, work / "setup"),
         }
         _run_builder(environment, progress)
+    notes = {name: fresh / name for name in ("packages.tsv", "epoch", "kernel")}
+    made = Manifest(
+        name=spec.name,
+        origin="built",
+        variants=spec.variants,
+        kernel=notes["kernel"].read_text().strip(),
+        release=platform.freedesktop_os_release()["PRETTY_NAME"],
+        tools=tool_versions(),
+        epoch=int(notes["epoch"].read_text()),
+        packages=manifest.packages(notes["packages.tsv"].read_text().splitlines()),
+        parts={},
+    )
+    for note in notes.values():
+        note.unlink()
+    return made
+
+
+def tool_versions() -> dict[str, str]:
+    """Debian's versions of the programs that shape an image's bytes."""
+    command = ["dpkg-query", "-W", "--showformat=${Package} ${Version}\n", *sorted(set(TOOLS.values()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
 
 def _lay_out(files: Mapping[str, bytes], base: Path) -> str:
@@ -240,6 +318,9 @@ def _lay_out(files: Mapping[str, bytes], base: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(0o755 if content.startswith(b"#!") else 0o644)
+    for folder in (base, *base.rglob("*")) if files else ():
+        if folder.is_dir():
+            folder.chmod(0o755)  # whatever the builder's umask is
     return str(base) if files else ""
 
 

@@ -90,6 +90,12 @@ def ids_in(session: Session, states: Collection[RunState]) -> tuple[str, ...]:
     return tuple(session.scalars(query))
 
 
+def in_flight(session: Session) -> tuple[models.Run, ...]:
+    """Every run that has not ended, with the runbook that it keeps."""
+    query = sa.select(models.Run).where(models.Run.state.not_in(FINALS)).options(undefer_group("runbook"))
+    return tuple(session.scalars(query.order_by(models.Run.opened_at, models.Run.id)))
+
+
 def whole(session: Session, run_id: str) -> models.Run:
     """The run with the runbook that it keeps; raises Conflict when there is none."""
     run = session.get(models.Run, run_id, populate_existing=True, options=[undefer_group("runbook")])

@@ -1,10 +1,11 @@
-"""Rules on names and on the order of steps: L000, L009, L012, L013, L022, L023."""
+"""Rules on names and on the order of steps: L000, L009, L012, L013, L022, L023, L025."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
+from engine.domain import image_names
 from engine.domain.gate import DigestCheck, ExprCheck
 from engine.domain.runbook import CloseStep, ReceiveStep
 from engine.runbooks.book import Book, Finding, target_of
@@ -110,3 +111,15 @@ def targets_are_different_hosts(book: Book) -> Iterator[Finding]:
             yield Finding(
                 ("targets", name, "host"), f"{name} is the same host as {other}", "give every target a host of its own"
             )
+
+
+def images_are_known(book: Book) -> Iterator[Finding]:
+    """L025. A step boots an image that can be built, or that was imported: a slip of the pen is found here, not when
+    the step should start."""
+    if book.images is None:
+        return
+    known = sorted({*image_names.built_here(), *book.images})
+    for at, step in book.scripts():
+        if step.image not in book.images and image_names.variants_of(step.image) is None:
+            mend = f"use one of {', '.join(known)}, or bring it: signalbox image import {step.image} ROOTFS.tar"
+            yield Finding(("steps", at, "image"), f"there is no image {step.image}", mend)

@@ -41,7 +41,7 @@ GROUPS = {
     ("database",): ("grants",),
     ("alert",): ("send",),
     ("runbook",): ("lint",),
-    ("image",): ("build",),
+    ("image",): ("build", "list", "verify", "import", "gc"),
     ("secrets",): ("plan", "put"),
     ("incident",): ("list",),
     ("harness",): ("list", "show"),

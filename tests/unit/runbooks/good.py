@@ -126,6 +126,19 @@ def restore(text: str, files: dict[str, bytes] | None = None) -> Snapshot:
     return Shelf(Path("/nonexistent")).restore(text, FILES if files is None else files)
 
 
+def reads(tmp_path: Path, values: Raw, images: tuple[str, ...] | None) -> str:
+    """What the shelf says of a file on a machine with these images; empty when it reads."""
+    (tmp_path / "good").mkdir(exist_ok=True)
+    for name, data in FILES.items():
+        (tmp_path / "good" / name).write_bytes(data)
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        Shelf(tmp_path, images).read("good")
+    except BadInput as error:
+        return str(error)
+    return ""
+
+
 def problems(values: Raw | str, files: dict[str, bytes] | None = None) -> list[str]:
     """Every line of the refusal, without the file's name; empty when it loads."""
     text = values if isinstance(values, str) else json.dumps(values, indent=1)  # JSON is YAML, and has no anchors

@@ -372,7 +372,8 @@ def test_what_a_rule_allows_loads(rule: str, name: str, bend: Bend) -> None:
 
 def test_every_rule_has_examples_and_its_own_words() -> None:
     """A new rule without a red and a green example does not come in."""
-    assert {one[0] for one in BROKEN} == set(RULES) == {one[0] for one in ALLOWED}
+    on_a_machine = {"L025"}  # its examples are in test_image_rule.py
+    assert {one[0] for one in BROKEN} | on_a_machine == set(RULES) == {one[0] for one in ALLOWED} | on_a_machine
     for rule_id, rule in RULES.items():
         assert (rule.__doc__ or "").startswith(f"{rule_id}. ")
 

@@ -163,3 +163,4 @@ def test_the_json_schema_is_for_editors() -> None:
     assert found["additionalProperties"] is False
     assert "from" in found["$defs"]["InputEdge"]["properties"]
     assert found["properties"]["deadline"]["type"] == "string"
+    assert found["$defs"]["ScriptEdge"]["properties"]["image"]["examples"] == ["step", "step-ansible"]
