@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import structlog
@@ -31,11 +31,16 @@ KEPT_CHARACTERS = 64_000
 
 @dataclass(slots=True)
 class Running:
-    """Which VMs work for which run right now, so that abandoning can destroy them."""
+    """Which runs are driven here, and which VM works for which right now, so that abandoning can destroy it.
+
+    A turn is one drive of a run from its claim on: what was found out about an earlier turn must not stop a later one.
+    """
 
     adapters: Adapters
     _tasks: dict[str, str] = field(default_factory=dict)
     _stopped: set[str] = field(default_factory=set)
+    _turns: dict[str, int] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, run_id: str, task_id: str) -> bool:
@@ -54,14 +59,32 @@ class Running:
         with self._lock:
             self._stopped.discard(run_id)
 
+    def claimed(self, run_id: str) -> None:
+        """The database says that it is ours: from here on it can be lost to us. Repeatable within a turn."""
+        with self._lock:
+            if run_id not in self._turns:
+                self._turns[run_id] = next(self._numbers)
+
+    def leave(self, run_id: str) -> None:
+        """Its turn is over."""
+        with self._lock:
+            self._turns.pop(run_id, None)
+
+    def turns(self) -> Mapping[str, int]:
+        """Each run that is claimed and driven here -> its turn."""
+        with self._lock:
+            return dict(self._turns)
+
     def is_stopped(self, run_id: str) -> bool:
         """Whether this run was stopped from outside."""
         with self._lock:
             return run_id in self._stopped
 
-    def stop(self, run_id: str) -> None:
-        """Destroy whatever VM works for this run, and let none begin any more."""
+    def stop(self, run_id: str, turn: int | None = None) -> None:
+        """Destroy whatever VM works for this run (in that turn only, if one is named), and let none begin any more."""
         with self._lock:
+            if turn is not None and self._turns.get(run_id) != turn:
+                return
             self._stopped.add(run_id)
             task_id = self._tasks.get(run_id)
         if task_id is None:

@@ -104,12 +104,13 @@ class Worker:
         if not self.claim.beat():
             self._come_back()
             return
-        if not self.driver.driven():
+        turns = self.driver.running.turns()  # before we ask: what is claimed meanwhile is not lost
+        if not turns:
             return
         with self.database.reading() as session:
-            lost = claims.lost_to(session, self.claim.id, self.driver.driven())
+            lost = claims.lost_to(session, self.claim.id, turns)
         for run_id in lost:
-            self.driver.running.stop(run_id)
+            self.driver.running.stop(run_id, turns[run_id])
 
     def _come_back(self) -> None:
         """Our claims ended: what ran under them is stopped, and we are another worker from here on."""
@@ -146,8 +147,8 @@ class Worker:
         self.reaper.reap()
         with self.database.reading() as session:
             ours = claims.of(session, self.claim.id)
-        for run_id in set(ours) - set(self.driver.driven()):
-            self.driver.give_up(run_id)
+        for run_id in ours:
+            self.driver.take_back(run_id)
         self.driver.bury()
 
     def say_why_nothing_moves(self) -> None:
