@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -61,7 +62,7 @@ def doubled(said: Iterable[Mapping[str, Any]], decided: Collection[float], idemp
         begun, _ = spans.get(line["task"], (line["at"], 0.0))
         spans[line["task"]] = (begun, line["at"])
     ordered = sorted(spans.values())
-    for (_, ended), (begun, _) in zip(ordered, ordered[1:], strict=False):
+    for (_, ended), (begun, _) in itertools.pairwise(ordered):
         if begun < ended - OVERLAP_S:
             found.append(f"two VMs of one run at once, for {ended - begun:.2f} s")
     return found
@@ -75,7 +76,7 @@ def examine(
     hung_after_s: float,
     idempotent: Collection[str],
 ) -> Findings:
-    """The incidents of one try. `numbers`: number of each incident -> its alert. `idempotent`: legs that may run again."""
+    """The incidents of one try. `numbers`: number of each -> its alert. `idempotent`: legs that may run again."""
     found = Findings()
     with database.reading() as session:
         for run in session.scalars(sa.select(models.Run).where(models.Run.incident_number.in_(numbers))):

@@ -1,4 +1,4 @@
-"""Processes of Signalbox as a test sees them: asked by a line of JSON, killed, paused, drained; and those beside them."""
+"""Processes of Signalbox as a test sees them: asked by a line of JSON, killed, paused, drained."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Process:
     def kill(self) -> None:
         """kill -9."""
         self._child.kill()
-        self._child.wait()
+        self.wait()
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -126,7 +126,11 @@ class Process:
 
     def wait(self, timeout_s: float = 30) -> int:
         """Until it has ended; its exit code."""
-        return self._child.wait(timeout_s)
+        code = self._child.wait(timeout_s)
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):  # what nobody read is still in it
+            self._child.stdin.close()
+        return code
 
     def end(self) -> None:
         """Whatever state it is in."""
@@ -137,6 +141,7 @@ class Process:
 
 def _read(child: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
     assert child.stdout is not None
-    for line in child.stdout:
-        answers.put(line)
+    with child.stdout as told:
+        for line in told:
+            answers.put(line)
     answers.put("")

@@ -66,9 +66,11 @@ class Office:
             if summary.number <= above or summary.run_state is None:
                 continue
             for run in self.service.incident(summary.number).runs:
-                for approval in run.approvals:
-                    if approval.state is ApprovalState.PENDING:
-                        asked.append({"verb": "approve", "token": approval.token, "run": run.id})
+                asked.extend(
+                    {"verb": "approve", "token": each.token, "run": run.id}
+                    for each in run.approvals
+                    if each.state is ApprovalState.PENDING
+                )
                 asked.extend(
                     {"verb": "decide", "token": each.token, "run": run.id, "options": [str(o) for o in each.options]}
                     for each in run.escalations
