@@ -255,10 +255,8 @@ def commit_cut(stage: Stage, tries: int) -> Try:
     """The connection between a worker and Postgres breaks in the middle of a commit, on either side of it."""
     with stage.scene() as on, proxy.before(stage.postgres.port) as between:
         bot = on.started("bot")
-        direct = on.url
-        on.url = sa.engine.make_url(direct).set(port=between.port).render_as_string(hide_password=False)
-        on.started("worker", host="one")
-        on.url = direct
+        through = sa.engine.make_url(on.url).set(port=between.port).render_as_string(hide_password=False)
+        on.started("worker", host="one", url=through)
         on.person = Person(bot, decides=("retry", "take_over"))
         on.person.start()
         for number in range(tries):

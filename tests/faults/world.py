@@ -28,9 +28,14 @@ MOST = 1200
 
 @dataclass(frozen=True)
 class Spec:
-    """How a world behaves. `waits_at_once`: a run asks for a yes before it needs its first VM."""
+    """How a world behaves. `waits_at_once`: a run asks for a yes before it needs its first VM.
+
+    Each VM works for `works_s`, that of the leg `slow` for `slow_s`.
+    """
 
     works_s: float = 0.25
+    slow: str = ""
+    slow_s: float = 0
     measures_s: float = 0.1
     timeout_s: int = 2
     idempotent: tuple[str, ...] = ("diagnose", "fix")
@@ -141,7 +146,7 @@ class WorldRunner:
             image=step.image,
             argv=(order.leg.id,),
             timeout_s=step.timeout_s,
-            env={"WORKS_S": str(self.spec.works_s)},
+            env={"WORKS_S": str(self.spec.slow_s if order.leg.id == self.spec.slow else self.spec.works_s)},
             outlives_worker=step.access is Access.WRITE,
         )
 
