@@ -88,7 +88,8 @@ def worker_killed(stage: Stage, tries: int, *hosts: str, alone: bool = False) ->
             workers[name].kill()
             if alone:
                 workers[name].start()
-            yield on.examine(alerts, Fault(now, now), alert if drove else "")
+            whole = time.time() if alone else now
+            yield on.examine(alerts, Fault(now, whole), alert if drove else "")
             if not alone:
                 workers[name].start()
 

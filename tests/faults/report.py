@@ -24,8 +24,8 @@ What was done to real processes on a real Postgres (fsync on), and what it cost.
 - **doubled**: a target that was changed more than once without a person's decision between, two VMs of one run at once,
   or two incidents for one alert. Each "VM" is a process that outlives its worker and counts in a file of the target.
 - **hung**: a run that neither ended nor asked a person within {hung:.0f} s (three times the {dead:.0f} s after which a
-  silent worker counts as dead here; the default is 15 s), counted from the fault, or from when the database or the
-  disk was back.
+  silent worker counts as dead here; the default is 15 s), counted from the fault, or from when the database, the
+  disk or the only worker was back.
 - **recovery**: from the fault to the next event of the run that it hit; p50 and longest. On another host the takeover
   of a step that may run again waits until its VM has ended itself. The moments are random: where the fault met a run
   that waited for a person, the time is the person's.

@@ -35,11 +35,8 @@ class Cut:
     """What stands when the cable of the driving worker has just been cut."""
 
     on: Scene
-    bot: Process
     lonely: Process
-    other: Process
     network: Network
-    run_id: str
     name: str
 
 
@@ -66,14 +63,14 @@ def through(network: Network, url: str) -> dict[str, Any]:
 def cut_off(on: Scene, cables: tuple[Network, Network], leg: str) -> Cut:
     """A run up to the middle of this leg; then the cable of its worker is cut."""
     bot = on.started("bot")
-    lonely = on.started("worker", host="one", **through(cables[0], on.url))
+    machines = {str(n): on.started("worker", host=str(n), **through(each, on.url)) for n, each in enumerate(cables)}
     (alert,) = on.new_alerts(1)
     send(bot, f"{alert} firing")
     until(lambda: any(line["leg"] == leg for line in said(on)), f"{leg} under way")
-    other = on.started("worker", host="two", **through(cables[1], on.url))
-    run = the_run(on)
-    cables[0].cut()
-    return Cut(on, bot, lonely, other, cables[0], run.id, str(run.worker))
+    host = next(line["host"] for line in said(on) if line["leg"] == leg)
+    name = attempts(on, leg)[0].worker
+    cables[int(host)].cut()
+    return Cut(on, machines[host], cables[int(host)], name)
 
 
 def said(on: Scene) -> list[dict[str, Any]]:
@@ -145,7 +142,7 @@ def test_a_change_that_was_cut_off_is_never_made_again_by_itself(
             assert attempt.state is AttemptState.UNKNOWN
             it_comes_back_and_changes_nothing(cut, attempt)
         finally:
-            cables[0].mend()
+            cut.network.mend()
 
         assert the_run(on).state is RunState.HALTED
         assert [row.id for row in attempts(on, "staging")] == [attempt.id]
@@ -165,7 +162,7 @@ def test_a_step_that_may_run_again_does_so_when_its_vm_has_ended_itself(
             threading.Event().wait(0.5)  # its VM is under way
             it_comes_back_and_changes_nothing(cut, attempt)
         finally:
-            cables[0].mend()
+            cut.network.mend()
         again = attempts(on, "fix")[1]
 
         assert attempt.dead_by is not None
