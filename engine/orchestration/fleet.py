@@ -30,6 +30,9 @@ log = structlog.get_logger()
 
 POLL_S = 0.2
 STALLED_S = 60
+SWEPT_EVERY_S = 60.0
+HARDLY_EVER = "0 0 29 2 *"
+""" When the periodic task is due. It is there so that a dead LISTEN is noticed; a job of its own would take a slot. """
 AGAIN_S = 1.0
 ANSWERS_WITHIN_S = 5.0
 ENDS_WITHIN_S = 0.5
@@ -93,7 +96,7 @@ class Fleet:
             self._serving = asyncio.ensure_future(
                 app.run_worker_async(
                     queues=[self.pool],
-                    concurrency=self.concurrency + 1,  # one for the sweep
+                    concurrency=self.concurrency,  # what is fetched begins at once: nobody else can take it any more
                     name=self.name,
                     fetch_job_polling_interval=POLL_S,
                     shutdown_graceful_timeout=ENDS_WITHIN_S,
@@ -103,8 +106,12 @@ class Fleet:
             )
             if self._stopping.is_set():
                 self._serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._serving
+            sweeping = asyncio.ensure_future(_sweep(app))
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._serving
+            finally:
+                sweeping.cancel()
         finally:
             await app.close_async()
 
@@ -119,13 +126,11 @@ class Fleet:
         async def wake(run_id: str) -> None:
             await asyncio.shield(asyncio.wrap_future(self._driven(run_id)))
 
-        async def sweep(timestamp: int) -> None:
+        async def leap(timestamp: int) -> None:
             del timestamp
-            await fail_orphans(app)
 
         app.task(name=TASK, queue=self.pool)(wake)
-        swept = app.task(name="sweep", queue=self.pool, queueing_lock=f"sweep:{self.pool}")(sweep)
-        app.periodic(cron="* * * * *", periodic_id=self.pool)(swept)
+        app.periodic(cron=HARDLY_EVER, periodic_id=self.pool)(app.task(name="leap", queue=self.pool)(leap))
         return app
 
     def _driven(self, run_id: str) -> Future[None]:
@@ -136,7 +141,10 @@ class Fleet:
         return driving
 
 
-async def fail_orphans(app: procrastinate.App) -> None:
+async def _sweep(app: procrastinate.App) -> None:
     """End the jobs that dead workers left `doing`; never by a retry, since whoever took up their runs woke those."""
-    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
-        await app.job_manager.finish_job(job, status=jobs.Status.FAILED, delete_job=True)
+    while True:
+        await asyncio.sleep(SWEPT_EVERY_S)
+        with contextlib.suppress(procrastinate.exceptions.ConnectorException):  # the worker notices, and begins again
+            for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
+                await app.job_manager.finish_job(job, status=jobs.Status.FAILED, delete_job=True)
