@@ -61,6 +61,8 @@ def record(
             artefact=came.get("artefact_digest"),
         ),
     }
+    if attempt.state in {AttemptState.FINISHED, AttemptState.FAILED}:
+        return  # we wrote it before, and did not hear that it was committed
     if not machine.end_attempt(session, attempt, state, now, ended.reason, **came):
         runs.keep_late(session, attempt, **came)
         _late(session, run, attempt, now, detail)

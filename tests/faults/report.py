@@ -15,7 +15,7 @@ from tests.faults.findings import Findings
 from tests.faults.scene import DEAD_AFTER_S, HUNG_AFTER_S
 from tests.services.postgres import Postgres
 
-WRITTEN_TO = "SIGNALBOX_FAULTS_REPORT"
+WRITTEN_TO = "FAULTS_REPORT"
 HEAD = """# Faults
 
 What was done to real processes on a real Postgres (fsync on), and what it cost. Written by `make test-faults`.
