@@ -1,5 +1,5 @@
 # Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
-.PHONY: help demo test test-long bench lint clean
+.PHONY: help demo test test-long test-faults bench lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -7,6 +7,7 @@ help:
 	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
 	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
+	@echo "make test-faults      kill -9, SIGSTOP, power cuts, full disks on real processes; writes docs/faults.md (as root)"
 	@echo "make bench            what coordination costs, written to docs/benchmarks.md (a quarter of an hour)"
 	@echo "make lint             the quick part of it"
 	@echo "make clean            stop and forget the demo (images and packages stay)"
@@ -16,7 +17,7 @@ demo:
 	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK))
 
 # quick things first, so that what is broken shows early
-TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/acceptance
+TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/faults tests/acceptance
 
 test: lint
 	@.venv/bin/pytest -m "not slow" $(PYTEST_ARGS) $(TESTS)
@@ -27,6 +28,11 @@ test-long: lint
 bench:
 	@scripts/setup.sh bench
 	@.venv/bin/python -m bench $(BENCH_ARGS)
+
+# root: it mounts a small disk and makes network namespaces
+test-faults:
+	@scripts/setup.sh test
+	@FAULTS_REPORT=docs/faults.md .venv/bin/pytest -s $(PYTEST_ARGS) tests/faults tests/integration/fleet
 
 lint:
 	@scripts/setup.sh test

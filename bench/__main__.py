@@ -16,7 +16,6 @@ from bench.contenders import Ours, PerStep
 from bench.durable import Durable
 from tests.services.postgres import Postgres
 
-DURABLE = ("fsync=on", "synchronous_commit=on", "shared_preload_libraries=pg_stat_statements", "max_connections=200")
 MOST_OF_DBOS_ON_SQLITE = 16
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -29,7 +28,8 @@ def main(rounds: int, alerts: int, out: Path) -> None:
     """Measure what coordination costs; exits with 1 when a requirement is not met."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     begun, load = time.monotonic(), machine.load()
-    with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder, Postgres.started(DURABLE) as server:
+    durable = Postgres.started(fsync=True, preload="pg_stat_statements")
+    with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder, durable as server:
         places = _places(Path(folder), server)
         described = machine.described(Path(folder), places[1].url)
         figures = measuring.measure(places, rounds, alerts, print)

@@ -13,7 +13,7 @@ PYTHON=${PYTHON:-python3}
 # xz-utils and zstd unpack a guest's kernel modules
 RUN=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev qemu-system-x86 pkg-config gcc libc6-dev mmdebstrap
   erofs-utils cpio kmod xz-utils zstd e2fsprogs openssh-client procps prometheus prometheus-alertmanager)
-TEST=(chromium chromium-driver fonts-dejavu-core postgresql git libvirt-clients)
+TEST=(chromium chromium-driver fonts-dejavu-core postgresql git libvirt-clients iproute2)
 wanted=("${RUN[@]}")
 if [ "$(id -u)" != 0 ]; then wanted+=(uidmap); fi # a plain user's images are built in a user namespace
 if [ "$what" != demo ]; then wanted+=("${TEST[@]}"); fi

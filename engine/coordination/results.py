@@ -49,6 +49,8 @@ def record(
     state = AttemptState.FINISHED if ended.ok else AttemptState.FAILED
     if ended.unknown:
         state = AttemptState.UNKNOWN if attempt.changes else AttemptState.FAILED
+    if attempt.state in {AttemptState.FINISHED, AttemptState.FAILED}:
+        return  # we wrote it before, and did not hear that it was committed
     if not machine.end_attempt(session, attempt, state, now, ended.reason, **came):
         runs.keep_late(session, attempt, **came)
         _late(session, run, attempt, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -84,40 +85,51 @@ class Driver:
                 self._again.add(run_id)
                 return
             self._driven.add(run_id)
-        try:
-            self._drive_safely(run_id)
-        finally:
-            with self._lock:
-                self._driven.discard(run_id)
-                again = run_id in self._again
-                self._again.discard(run_id)
-                self._idle.notify_all()
-        if again and not self._stopping.is_set():
-            self.woken(run_id)
-
-    def take_back(self, run_id: str) -> None:
-        """A run of ours that no thread of ours drives: it was given up while the database was away, say."""
-        with self._lock:
-            if run_id in self._driven:
+        while True:
+            if not self._stopping.is_set() and not self._drive_safely(run_id):
+                self.adapters.clock.sleep(AGAIN_S)  # the database is away: this wake-up is all that anybody knows
+                continue
+            if self._is_over(run_id):
                 return
-            self._driven.add(run_id)
-        try:
-            self.give_up(run_id)
-        finally:
-            with self._lock:
-                self._driven.discard(run_id)
-                self._again.discard(run_id)
-                self._idle.notify_all()
 
-    def _drive_safely(self, run_id: str) -> None:
+    def _is_over(self, run_id: str) -> bool:
+        """Nothing came for it while it was driven: looked at and let go of at once, so that no wake-up is lost."""
+        with self._lock:
+            if run_id in self._again and not self._stopping.is_set():
+                self._again.discard(run_id)
+                return False
+            self._driven.discard(run_id)
+            self._again.discard(run_id)
+            self._idle.notify_all()
+            return True
+
+    def _drive_safely(self, run_id: str) -> bool:
+        """Never raises. False when the database did not answer, so that it is not known whether there is work."""
         try:
             self.drive(run_id)
-        except (Unavailable, Conflict) as error:  # whoever looks at the clock comes back to it
+        except (Unavailable, Conflict) as error:  # a Conflict: whoever looks at the clock comes back to it
             log.warning("run could not be driven; trying again", run=run_id, why=str(error))
             self.give_up(run_id)
+            return not isinstance(error, Unavailable)
         except Exception as error:  # the rim of a thread: a run that cannot be driven must not take the others along
             log.exception("run could not be driven", run=run_id)
             self.give_up(run_id, defect=f"{type(error).__name__}: {error}")
+        return True
+
+    def take_back(self, run_id: str) -> None:
+        """The database says that we drive this run: give it up, unless a thread of ours does."""
+        with self._lock:
+            if run_id in self._driven:
+                return
+            self._driven.add(run_id)  # nobody begins to drive it meanwhile
+        self.give_up(run_id)
+        with self._lock:
+            woken = run_id in self._again
+            self._driven.discard(run_id)
+            self._again.discard(run_id)
+        if woken:  # by us, most likely; but not in this thread, which has the others to look after
+            with self.database.transaction() as session:
+                wakeups.wake(session, runs.get(session, run_id))
 
     def drive(self, run_id: str) -> None:
         """Drive a run until it waits, halts or ends; one whose stored runbook does not load says so and stays."""
@@ -189,7 +201,7 @@ class Driver:
             run, still_ours = locked.run, locked.run.version == drive.version
             if still_ours and drive.past is not None:
                 runs.remember(session, run.id, drive.past)
-            self._record(session, run, drive, still_ours)
+            self._record(session, run, drive, now, still_ours=still_ours)
             claimed = self._may_claim(run) and locked.worker_lives
             if run.state is RunState.QUEUED and claimed and not self._stopping.is_set():
                 run.worker = self.claim.id
@@ -216,8 +228,8 @@ class Driver:
         except BadInput as error:  # a sites file that does not read must not cost us what the attempt came to
             return f"a person: {error}", None
 
-    def _record(self, session: Session, run: models.Run, drive: Drive, still_ours: bool) -> None:
-        now, done = self.adapters.clock.now(), drive.done
+    def _record(self, session: Session, run: models.Run, drive: Drive, now: datetime, *, still_ours: bool) -> None:
+        done = drive.done
         if isinstance(done, Ended):
             results.record(session, run, done, drive.snapshot, drive.journey, now)
         elif isinstance(done, GateResult) and isinstance(drive.work, GateWork):

@@ -32,7 +32,7 @@ KEPT_CHARACTERS = 64_000
 
 @dataclass(slots=True)
 class Running:
-    """Which VMs work for which run right now, so that abandoning can destroy them."""
+    """Which runs are worked for here, and which VM works for which right now, so that abandoning can destroy it."""
 
     adapters: Adapters
     _at_work: dict[str, int] = field(default_factory=dict)
@@ -81,9 +81,14 @@ class Running:
         with self._lock:
             return run_id in self._stopped
 
-    def stop(self, run_id: str) -> None:
-        """Destroy whatever VM works for this run, and let none begin any more."""
+    def stop(self, run_id: str, work: int | None = None) -> None:
+        """Destroy whatever VM works for this run, and let none begin any more.
+
+        `work`: only if that is what is done for it still (`at_work`).
+        """
         with self._lock:
+            if work is not None and self._at_work.get(run_id) != work:
+                return
             self._stopped.add(run_id)
             task_id = self._tasks.get(run_id)
         if task_id is None:

@@ -18,6 +18,7 @@ from engine.orchestration.claim import Claim
 from engine.store import claims, runs, tokens
 from engine.store.claims import Orphan
 from engine.store.session import Database
+from engine.store.wakeups import wake
 
 log = structlog.get_logger()
 
@@ -62,8 +63,11 @@ class Reaper:
         """One round: declare dead whoever fell silent, and take up what they drove."""
         with self.database.transaction() as session:
             if self.database.is_shared:
-                for worker_id in claims.declare_dead(session, GRACE_S):
-                    log.warning("a worker is dead", worker=worker_id)
+                dead = claims.declare_dead(session, GRACE_S)
+                if dead:
+                    log.warning("a worker is dead", workers=dead)
+                    for run in runs.queued(session):  # wake-ups may have died in its hands
+                        wake(session, run)
             orphans = claims.orphans(session)
             unclaimed = claims.unclaimed_under_way(session)
         # of a release that knew no claims: on SQLite it ran here, elsewhere nobody knows where

@@ -108,15 +108,13 @@ class Worker:
 
     def stop_what_must_not_go_on(self) -> None:
         """Steps of runs that somebody ended or took, and all of them while the kill switch is on: whoever threw it."""
-        seen = self.driver.running.at_work()
+        seen = self.driver.running.at_work()  # before we ask: what is claimed meanwhile is not lost
         if not seen:
             return
         with self.database.reading() as session:
             lost = claims.lost_to(session, self.claim.id, tuple(seen))
-        now = self.driver.running.at_work()
         for run_id in lost:
-            if now.get(run_id) == seen[run_id]:  # what was seen as no longer ours is what goes on
-                self.driver.running.stop(run_id)
+            self.driver.running.stop(run_id, seen[run_id])
 
     def _come_back(self) -> None:
         """Our claims ended: what ran under them is stopped, and we are another worker from here on."""
@@ -155,7 +153,7 @@ class Worker:
         self.reaper.reap()
         with self.database.reading() as session:
             ours = claims.of(session, self.claim.id)
-        for run_id in set(ours) - set(self.driver.driven()):
+        for run_id in ours:
             self.driver.take_back(run_id)
         self.driver.bury()
 

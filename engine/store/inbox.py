@@ -35,7 +35,10 @@ def keep(session: Session, delivery: Delivery, now: datetime) -> bool:
 
 
 def oldest_pending(session: Session) -> Inbox | None:
-    """The next body to work on, in order of arrival: whoever else keeps watch waits for its turn."""
+    """The next body to work on, in order of arrival: while somebody else works on it, its followers wait.
+
+    None also when it was done meanwhile; there may be more.
+    """
     query = sa.select(Inbox).where(Inbox.state == "pending").order_by(Inbox.id).limit(1)
     return session.scalar(query.with_for_update())
 

@@ -40,43 +40,75 @@ class Postgres:
 
     port: int
     folder: Path
+    user: str | None = None
+    fsync: bool = False
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    preload: str = ""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, settings: tuple[str, ...] = ("fsync=off",)) -> Iterator[Postgres]:
-        """Start a server (as the user postgres when we are root: it refuses root), and stop it afterwards."""
-        binaries, port = _binaries(), free_port()
+    def started(
+        cls, *, fsync: bool = False, addresses: tuple[str, ...] = ("127.0.0.1",), preload: str = ""
+    ) -> Iterator[Postgres]:
+        """Start a server (as the user postgres when we are root: it refuses root), and stop it afterwards.
+
+        `fsync`: as in earnest, so that what was committed survives `crash`. It trusts whoever reaches an address.
+        `preload`: a library of the server's, e.g. pg_stat_statements.
+        """
         folder = Path(tempfile.mkdtemp(prefix="signalbox-pg-"))
         user = "postgres" if os.geteuid() == 0 else None
         if user:
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
-        data = folder / "data"
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 "
-        options += " ".join(f"-c {setting}" for setting in settings)
-        start = ["pg_ctl", "-D", str(data), "-o", options, "-w", "-l", str(folder / "log"), "start"]
+        server = cls(free_port(), folder, user, fsync, addresses, preload)
         try:
-            cls._run(binaries, ["initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync"], user)
-            cls._run(binaries, start, user)
-            yield cls(port=port, folder=folder)
+            server._run(["initdb", "-D", str(server.data), "-A", "trust", "-U", "postgres", "--no-sync"])
+            with (server.data / "pg_hba.conf").open("a") as rules:
+                rules.writelines(f"host all all {address}/30 trust\n" for address in addresses)
+            server.start()
+            yield server
         finally:
             with contextlib.suppress(subprocess.CalledProcessError):
-                cls._run(binaries, ["pg_ctl", "-D", str(data), "-m", "immediate", "stop"], user)
+                server.crash()
             shutil.rmtree(folder, ignore_errors=True)
 
-    @staticmethod
-    def _run(binaries: Path, argv: list[str], user: str | None) -> None:
-        command = [str(binaries / argv[0]), *argv[1:]]
-        subprocess.run(
-            command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60
-        )
+    @property
+    def data(self) -> Path:
+        """Where the server keeps everything."""
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start it, or start it again; returns when it answers."""
+        listen = ",".join(self.addresses)
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses={listen} -c max_connections=200"
+        options += f" -c fsync={'on' if self.fsync else 'off'}"
+        if self.preload:
+            options += f" -c shared_preload_libraries={self.preload}"
+        self._run(["pg_ctl", "-D", str(self.data), "-o", options, "-w", "-l", str(self.folder / "log"), "start"])
+
+    def crash(self) -> None:
+        """The server dies as in a power cut: no check-point, no good-bye."""
+        self._run(["pg_ctl", "-D", str(self.data), "-m", "immediate", "stop"])
+
+    def _run(self, argv: list[str]) -> None:
+        command = [str(_binaries() / argv[0]), *argv[1:]]
+        quiet = subprocess.DEVNULL
+        subprocess.run(command, check=True, user=self.user, cwd="/", stdout=quiet, stderr=quiet, timeout=60)
 
     def new_database(self) -> str:
         """Create an empty database; returns its URL."""
         name = f"test_{next(self.numbers)}"
-        admin = sa.create_engine(f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres")
-        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+        self.admin(f"CREATE DATABASE {name}")
+        return f"{self._url}/{name}"
+
+    def admin(self, statement: str) -> list[tuple[object, ...]]:
+        """One statement of the server's owner; returns its rows."""
+        engine = sa.create_engine(f"{self._url}/postgres", poolclass=sa.NullPool)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            result = connection.execute(sa.text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    @property
+    def _url(self) -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}"

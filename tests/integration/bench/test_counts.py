@@ -33,7 +33,7 @@ RUNS = 3
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     """A Postgres that counts its statements."""
-    with Postgres.started(("fsync=off", "shared_preload_libraries=pg_stat_statements")) as server:
+    with Postgres.started(preload="pg_stat_statements") as server:
         yield server
 
 
