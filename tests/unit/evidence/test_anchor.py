@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from engine.domain.chain import Head
 from engine.domain.digest import of_bytes
 from engine.domain.errors import BadInput, Unavailable
-from engine.evidence import key, line
+from engine.evidence import anchor, key, line
 from engine.evidence.anchor import AnchorFile, Read, look
 from engine.evidence.line import Seen
 
@@ -93,7 +93,8 @@ def write_many(path: Path, incident: int) -> None:
         file.keep({incident: head(seq)}, NOW)
 
 
-def test_two_processes_do_not_interleave(path: Path) -> None:
+def test_two_processes_do_not_interleave(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchor, "LOCK_WAIT_S", 60)  # whose turn it is is luck; here nobody may give up
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=write_many, args=(path, number)) for number in (1, 2, 3)]
     for writer in writers:
