@@ -116,8 +116,10 @@ class Tree:
             node = self._node(nid)
             yield path, node
             if stat.S_ISDIR(node.mode):
-                if nid in folders or path.count("/") > MAX_DEPTH:
-                    raise self._nonsense("a folder lies in two places, or too deep")
+                if nid in folders:
+                    raise self._nonsense("a folder lies in two places")
+                if path.count("/") > MAX_DEPTH:
+                    raise self._nonsense(f"more than {MAX_DEPTH} folders deep")
                 folders.add(nid)
                 todo += ((f"{path}/{name}".lstrip("/"), child) for name, child in self._entries(node))
         raise self._nonsense(f"more than {MAX_NODES} files")
