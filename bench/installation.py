@@ -191,6 +191,7 @@ class Installation:
         """The same, and who waits hears of it."""
 
         def drive_and_say(run_id: str) -> None:
+            self.stopwatch.here.ended = None  # what lay between two drives was a person's wait, or another run
             drive(run_id)
             with self._news:
                 if self.stopwatch.is_over(run_id):
