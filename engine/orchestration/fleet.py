@@ -34,7 +34,7 @@ SWEPT_EVERY_S = 60.0
 HARDLY_EVER = "0 0 29 2 *"
 """ When the periodic task is due. It is there so that a dead LISTEN is noticed; a job of its own would take a slot. """
 AGAIN_S = 1.0
-ANSWERS_WITHIN_S = 5.0
+ANSWERS_WITHIN_S = 3.0
 ENDS_WITHIN_S = 0.5
 """ How long its worker waits for its jobs when it ends. What they drive goes on in our threads. """
 

@@ -160,13 +160,14 @@ def test_sixteen_runs_are_driven_at_once(fleets: Fleets) -> None:
 def test_no_more_jobs_are_taken_than_can_be_driven(fleets: Fleets) -> None:
     """What is fetched, no other worker can take."""
     goes_on = threading.Event()
-    fleets.start(concurrency=2, drive=lambda _run_id: goes_on.wait(30))
+    fleets.start(concurrency=2, drive=lambda _run_id: goes_on.wait(60))
     fleets.wake("one", "two", "three", "four")
     until(lambda: len(fleets.driven) == 2, "two are driven")
-    other = fleets.start(concurrency=2)
-    assert other is not None
-    until(lambda: len(fleets.driven) == 4, "the other takes the rest")
-    goes_on.set()
+    fleets.start(concurrency=2)
+    try:
+        until(lambda: len(fleets.driven) == 4, "the other takes the rest", 10)
+    finally:
+        goes_on.set()
 
 
 def test_two_pools_do_not_take_each_others_runs(fleets: Fleets) -> None:
