@@ -37,12 +37,28 @@ class Kind(enum.StrEnum):
     """ Others act at this very moment, in a thread of their own, while what is locked stays locked. """
 
 
+class At(enum.StrEnum):
+    """What a process is about to do at a point."""
+
+    STATEMENT = "statement"
+    COMMIT = "commit"
+    ANSWER = "answer"
+    """ The commit is done, and its process does not know yet. """
+    VM = "vm"
+    GATE = "gate"
+    SECRET = "secret"
+
+
+ON_THE_DATABASE = frozenset({At.STATEMENT, At.COMMIT, At.ANSWER})
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`after` so many points `kind` strikes; `then` names what others do meanwhile (pause, race)."""
+    """`after` so many points (of the kind `at`, or of any) `kind` strikes; `then`: what others do meanwhile."""
 
     kind: Kind
     after: int
+    at: At | None = None
     then: tuple[str, ...] = ()
 
 
@@ -51,7 +67,6 @@ class Chaos:
     """The points of whatever the armed thread does. `meanwhile` does what a fault's `then` names."""
 
     meanwhile: Callable[[Fault], None] = lambda _fault: None
-    passed: int = 0
     struck: bool = False
     _fault: Fault | None = None
     _left: int = 0
@@ -77,9 +92,9 @@ class Chaos:
             if broke:
                 raise broke[0]
 
-    def point(self) -> None:
+    def point(self, at: At) -> None:
         """The process comes to a point outside the database. Raises Killed if that was its end."""
-        fault = self._strikes()
+        fault = self._strikes(at)
         match fault.kind if fault else None:
             case Kind.KILL:
                 raise Killed
@@ -88,15 +103,14 @@ class Chaos:
             case Kind.RACE if fault:
                 self._race(fault)
 
-    def _strikes(self, *, on_the_database: bool = False) -> Fault | None:
+    def _strikes(self, at: At) -> Fault | None:
         fault = self._fault
-        if fault is None or threading.get_ident() != self._thread:
+        if fault is None or threading.get_ident() != self._thread or fault.at not in {None, at}:
             return None
-        self.passed += 1
         if self._left > 0:
             self._left -= 1
             return None
-        if fault.kind is Kind.CUT and not on_the_database:
+        if fault.kind is Kind.CUT and at not in ON_THE_DATABASE:
             return None  # it strikes at the next statement
         self._fault, self.struck = None, True
         return fault
@@ -124,16 +138,16 @@ class Chaos:
 
     def _statement(self, execute: Callable[..., None]) -> Callable[..., None]:
         def wrapped(cursor: Any, *args: Any, **kwargs: Any) -> None:
-            self._before(cursor.connection)
+            self._before(cursor.connection, At.STATEMENT)
             execute(cursor, *args, **kwargs)
 
         return wrapped
 
     def _commit(self, commit: Callable[[Any], None]) -> Callable[[Any], None]:
         def wrapped(connection: Any) -> None:
-            self._before(connection.driver_connection)
+            self._before(connection.driver_connection, At.COMMIT)
             commit(connection)
-            fault = self._strikes(on_the_database=True)
+            fault = self._strikes(At.ANSWER)
             match fault.kind if fault else None:
                 case Kind.KILL:
                     raise Killed
@@ -147,8 +161,8 @@ class Chaos:
 
         return wrapped
 
-    def _before(self, connection: Any) -> None:
-        fault = self._strikes(on_the_database=True)
+    def _before(self, connection: Any, at: At) -> None:
+        fault = self._strikes(at)
         match fault.kind if fault else None:
             case Kind.KILL:
                 raise Killed

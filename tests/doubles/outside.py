@@ -17,7 +17,7 @@ from engine.domain.journey import Journey
 from engine.domain.ports import OUTLIVES_TIMEOUT_S, Ending, Probe, Redactor, SecretJournal, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import Runbook, ScriptStep, SecretRef
 from engine.domain.states import Verdict
-from tests.doubles.chaos import Chaos
+from tests.doubles.chaos import At, Chaos
 from tests.doubles.engine import FakeClock, FakeGates, PlainRedactor, ended
 
 RAISES = "raises"
@@ -112,15 +112,15 @@ class VmHost:
 
     def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
         here, chaos = self.outside, self.outside.chaos
-        chaos.point()
+        chaos.point(At.VM)
         dies_at = here.clock.now() + timedelta(seconds=task.timeout_s + OUTLIVES_TIMEOUT_S)
         vm = Vm(task, self.host, self.process, dies_at)
         if task.id in self.barred:
             raise Refused("it was cancelled before it began")
         here.begin(vm)
-        chaos.point()
+        chaos.point(At.VM)
         here.work(vm)
-        chaos.point()
+        chaos.point(At.VM)
         if here.vms.pop(task.id, None) is None:
             return ended(Ending.CANCELLED, None, "its VM was destroyed")
         match here.plan.get(vm.leg):
@@ -157,7 +157,7 @@ class VmHost:
         self._reached()
 
     def _reached(self) -> None:
-        self.outside.chaos.point()
+        self.outside.chaos.point(At.VM)
         if self.outside.libvirt_down is not None:
             raise self.outside.libvirt_down
 
@@ -212,7 +212,7 @@ class MintingSecrets:
             self.bury(accessor)
 
     def reachable(self) -> None:
-        self.outside.chaos.point()
+        self.outside.chaos.point(At.SECRET)
         if self.outside.vault_down is not None:
             raise self.outside.vault_down
 
@@ -227,7 +227,7 @@ class PlannedGates(FakeGates):
         super().__init__()
 
     def measure(self, check: Check, facts: Facts, probe: Probe) -> Sample:
-        self.outside.chaos.point()
+        self.outside.chaos.point(At.GATE)
         found = self.outside.plan.get(check.id, Verdict.HELD.value)
         if found == RAISES:
             raise RuntimeError(f"{check.id} broke")

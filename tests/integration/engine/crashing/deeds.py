@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from engine.domain.alert import Severity
 from engine.domain.errors import Unavailable
 from engine.domain.incident import Person
 from engine.domain.states import Decision
 from tests.integration.engine.conftest import ANA, BEN
-from tests.integration.engine.crashing.world import Deed, Process, World
+from tests.integration.engine.crashing.world import RUNBOOK, Deed, Process, World
 
 IMAGE, SOURCE = b"the image", "the toy runbook, as reviewed"
-SETTLING_S = (3, 20, 20, 700, 4000, 100_000, 3, 20, 20, 20)
+SETTLING_S = (3, 20, 700, 4000, 100_000, 20, 20)
 """ Time that passes at the end: beyond what is waited for, every VM, every deadline, and every question. """
 
 
@@ -31,6 +32,13 @@ def watch(world: World, process: Process) -> None:
     """What the watch does every second."""
     process.watch.drain()
     process.watch.look_at_the_clock()
+
+
+def live(world: World, process: Process) -> None:
+    """All that a process does by itself."""
+    one_round(world, process)
+    watch(world, process)
+    drive(world, process)
 
 
 def approve(world: World, process: Process, *, yes: bool = True, person: Person = ANA) -> None:
@@ -59,6 +67,11 @@ def abandon(world: World, process: Process) -> None:
         process.service.abandon(run.incident_number, ANA, "enough")
 
 
+def declare(world: World, process: Process) -> None:
+    """Somebody who may not approve it then opens an incident by hand."""
+    process.service.declare(BEN, "it is slow", Severity.HIGH, RUNBOOK.name)
+
+
 def throw_switch(world: World, process: Process) -> None:
     """Somebody stops everything, or lets it go on."""
     on = process.service.kill_switch().on
@@ -75,6 +88,17 @@ def break_production(world: World, process: Process) -> None:
     world.outside.plan = {}
 
 
+def carry_on(world: World, process: Process) -> None:
+    """People want it done: whatever stands in the way is answered; if there is nothing to do, there soon is."""
+    if process.service.kill_switch().on:
+        throw_switch(world, process)
+    approve(world, process)
+    for decision in (Decision.ROLL_BACK, Decision.RETRY):
+        decide(world, process, decision)
+    if not world.look().active():
+        declare(world, process)
+
+
 MEANWHILE: Mapping[str, Deed] = {
     "round": one_round,
     "drive": drive,
@@ -85,6 +109,7 @@ MEANWHILE: Mapping[str, Deed] = {
     "roll back": lambda world, process: decide(world, process, Decision.ROLL_BACK),
     "take over": lambda world, process: decide(world, process, Decision.TAKE_OVER),
     "abandon": abandon,
+    "declare": declare,
     "switch": throw_switch,
     "put off": put_off,
 }
@@ -106,10 +131,6 @@ def tamper(world: World, *, image: bytes = IMAGE, source: str = SOURCE) -> None:
 
 
 CHANGES: Mapping[str, Callable[[World], None]] = {
-    "Vault goes down": lambda world: vault(world, up=False),
-    "Vault comes up": lambda world: vault(world, up=True),
-    "libvirt goes down": lambda world: libvirt(world, up=False),
-    "libvirt comes up": lambda world: libvirt(world, up=True),
     "the image changes": lambda world: tamper(world, image=b"another image"),
     "the runbook changes": lambda world: tamper(world, source="edited"),
     "all is as it was": tamper,
@@ -128,9 +149,7 @@ def settle(world: World) -> None:
         world.die(number)
     world.claims_end()
     for seconds in SETTLING_S:
-        for _ in range(2):
-            for number in range(len(world.processes)):
-                for deed in (one_round, watch, drive):
-                    world.do(number, lambda process, deed=deed: deed(world, process))  # type: ignore[misc]
+        for number in range(len(world.processes)):
+            world.do(number, lambda process: live(world, process))
         world.clock.pass_time(seconds=seconds)
         world.outside.grow_older()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import sqlalchemy as sa
@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from engine.domain.incident import Person
 from engine.domain.ports import Ending
-from engine.domain.states import Decision, Verdict
+from engine.domain.states import Decision, RunState, Verdict
 from engine.store import migrate
 from engine.store.session import Database
-from tests.doubles.chaos import Chaos, Fault, Kind
+from tests.doubles.chaos import At, Chaos, Fault, Kind
 from tests.doubles.outside import RAISES
 from tests.integration.engine.conftest import ANA, BEN, CLEO
 from tests.integration.engine.crashing import deeds
@@ -25,7 +25,7 @@ from tests.integration.engine.crashing.invariants import ALWAYS, SETTLED, wrong
 from tests.integration.engine.crashing.seen import Seen
 from tests.integration.engine.crashing.world import World
 
-NAMES, STATUSES = ("ToyBroken", "ToySlow", "Unrelated"), ("firing", "resolved", "nonsense")
+NAMES, STATUSES = ("ToyBroken", "ToySlow", "Unrelated"), ("firing", "firing", "resolved", "nonsense")
 BODIES = tuple(f"{name} {status}" for name in NAMES for status in STATUSES)
 LEGS = ("diagnose", "fix", "staging:rehearse", "staging:rollback", "staging", "production", "production:rollback")
 CHECKS = ("confirmed-inside", "undone-outside", "tests-inside", "healthy-outside")
@@ -35,24 +35,29 @@ SECONDS = (1, 3, 20, 70, 400, 1300, 2000, 4000, 90_000)
 DECISIONS = (Decision.RETRY, Decision.RETRY, Decision.ROLL_BACK, Decision.ROLL_BACK, Decision.TAKE_OVER, Decision.ABANDON)
 STARTS: tuple[tuple[deeds.Deed, ...], ...] = (
     (),
-    (deeds.drive,),
     (deeds.drive, deeds.approve),
-    (deeds.drive, deeds.approve, deeds.break_production),
+    (deeds.drive, deeds.approve, deeds.break_production, deeds.carry_on),
 )
 
 who = st.integers(0, 1)
 mostly = st.sampled_from((True, True, True, False))
-points = st.one_of(st.integers(0, 15), st.integers(0, 60), st.integers(0, 250))
+somewhere = st.tuples(st.integers(0, 250), st.none())
+there = st.tuples(st.integers(0, 8), st.sampled_from(At))
 others = st.lists(st.sampled_from(sorted(deeds.MEANWHILE)), min_size=1, max_size=4).map(tuple)
+
+
+def strikes(*kinds: Kind) -> st.SearchStrategy[Fault]:
+    """One of these somewhere."""
+
+    def struck(kind: Kind, point: tuple[int, At | None], then: tuple[str, ...]) -> Fault:
+        return Fault(kind, *point, then if kind in {Kind.PAUSE, Kind.RACE} else ())
+
+    return st.builds(struck, st.sampled_from(kinds), there | somewhere, others)
 
 
 def faults(*kinds: Kind) -> st.SearchStrategy[Fault | None]:
     """Nothing, or one of these somewhere."""
-    each = [
-        st.builds(Fault, st.just(kind), points, others if kind in {Kind.PAUSE, Kind.RACE} else st.just(()))
-        for kind in kinds
-    ]
-    return st.one_of(st.none(), *each)
+    return st.none() | strikes(*kinds)
 
 
 any_fault = faults(*Kind)
@@ -62,19 +67,21 @@ plans = st.one_of(
     st.just({}),
     st.dictionaries(st.sampled_from(LEGS), st.sampled_from(ENDINGS), min_size=1, max_size=1),
     st.dictionaries(st.sampled_from(CHECKS), st.sampled_from(FOUND), min_size=1, max_size=1),
+    st.sampled_from(({"vault": "down"}, {"libvirt": "down"})),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Which worker drives, what does not go well in it, and what strikes."""
+    """Which worker drives, what does not go well in it, and what strikes. `pushed`: people see to it that it has work."""
 
     number: int
     plan: dict[str, str]
     fault: Fault | None
+    pushed: bool
 
 
-works = st.builds(Work, who, plans, any_fault)
+works = st.builds(Work, who, plans, strikes(*Kind) | strikes(*Kind) | any_fault, mostly)
 
 
 @dataclass
@@ -111,8 +118,8 @@ class Machine(RuleBasedStateMachine):
     world: World
     seen: Seen
 
-    @initialize(apart=st.booleans(), start=st.sampled_from(STARTS))
-    def begin(self, apart: bool, start: tuple[deeds.Deed, ...]) -> None:
+    @initialize(apart=st.booleans(), start=st.sampled_from(STARTS), work=works)
+    def begin(self, apart: bool, start: tuple[deeds.Deed, ...], work: Work) -> None:
         """Two workers on one host, or on two (only its own can destroy a VM); SQLite has one."""
         empty(self.ground.observer.engine)
         hosts = ("here", "there" if apart else "here")[: len(self.ground.databases)]
@@ -120,18 +127,25 @@ class Machine(RuleBasedStateMachine):
         self.world.send(0, BODIES[0])
         for deed in (deeds.watch, *start):
             self.do(0, deed)
+        self.go(work)
 
     def do(self, number: int, deed: deeds.Deed, fault: Fault | None = None) -> None:
         number %= len(self.world.processes)
         if fault is not None and fault.kind is Kind.PAUSE and not self.world.is_shared:
-            fault = Fault(Kind.RACE, fault.after, fault.then)  # nobody takes over from the only one
+            fault = replace(fault, kind=Kind.RACE)  # nobody takes over from the only one
         self.world.do(number, lambda process: deed(self.world, process), fault)
 
     def go(self, work: Work) -> None:
         """A worker drives what was woken; in it, this does not go well, and that strikes."""
+        if work.pushed and not any(run.state is RunState.QUEUED for run in self.world.look().runs):
+            self.do(work.number, deeds.carry_on)
         self.world.outside.plan = work.plan
+        deeds.vault(self.world, up="vault" not in work.plan)
+        deeds.libvirt(self.world, up="libvirt" not in work.plan)
         self.do(work.number, deeds.drive, work.fault)
         self.world.outside.plan = {}
+        deeds.vault(self.world, up=True)
+        deeds.libvirt(self.world, up=True)
 
     # -- machines
 
@@ -165,6 +179,11 @@ class Machine(RuleBasedStateMachine):
     def world_changes(self, change: str) -> None:
         deeds.CHANGES[change](self.world)
 
+    @rule(number=who, fault=any_fault, work=works)
+    def carry_on(self, number: int, fault: Fault | None, work: Work) -> None:
+        self.do(number, deeds.carry_on, fault)
+        self.go(work)
+
     # -- sources and people
 
     @rule(body=st.sampled_from(BODIES), number=who, fault=dead_or_cut, struck=any_fault, work=works)
@@ -185,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         self.do(number, lambda world, process: deeds.decide(world, process, decision, which), fault)
         self.go(work)
 
-    @rule(deed=st.sampled_from(("put off", "switch", "abandon")), number=who, fault=any_fault)
+    @rule(deed=st.sampled_from(("put off", "switch", "abandon", "declare")), number=who, fault=any_fault)
     def interfere(self, deed: str, number: int, fault: Fault | None) -> None:
         self.do(number, deeds.MEANWHILE[deed], fault)
 
