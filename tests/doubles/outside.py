@@ -14,7 +14,16 @@ from engine.domain.digest import of_bytes
 from engine.domain.errors import Refused, SignalboxError
 from engine.domain.gate import Check, Facts, Sample
 from engine.domain.journey import Journey
-from engine.domain.ports import OUTLIVES_TIMEOUT_S, Ending, Probe, Redactor, SecretJournal, SecretValue, TaskResult, VmTask
+from engine.domain.ports import (
+    OUTLIVES_TIMEOUT_S,
+    Ending,
+    Probe,
+    Redactor,
+    SecretJournal,
+    SecretValue,
+    TaskResult,
+    VmTask,
+)
 from engine.domain.runbook import Runbook, ScriptStep, SecretRef
 from engine.domain.states import Verdict
 from tests.doubles.chaos import At, Chaos

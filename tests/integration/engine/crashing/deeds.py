@@ -44,20 +44,22 @@ def live(world: World, process: Process) -> None:
 def approve(world: World, process: Process, *, yes: bool = True, person: Person = ANA) -> None:
     """Somebody answers the oldest question that asks for a yes."""
     for row in world.look().pending()[:1]:
-        world.answer(row.token, "approve" if yes else "reject", lambda: process.service.approve(row.token, person, yes=yes))
+        process.service.approve(row.token, person, yes=yes)
+        world.heard.answers.append((row.token, "approve" if yes else "reject"))
 
 
 def decide(world: World, process: Process, decision: Decision, which: int = 0) -> None:
     """Somebody decides for a halted run, if that is open to them."""
     for row in world.look().open()[which : which + 1]:
         if decision.value in row.options:
-            world.answer(row.token, decision.value, lambda: process.service.decide(row.token, BEN, decision))
+            process.service.decide(row.token, BEN, decision)
+            world.heard.answers.append((row.token, decision.value))
 
 
 def put_off(world: World, process: Process) -> None:
     """Somebody gives the oldest questions more time."""
     seen = world.look()
-    for token in [row.token for row in (*seen.pending()[:1], *seen.open()[:1])]:
+    for token in [*(row.token for row in seen.pending()[:1]), *(row.token for row in seen.open()[:1])]:
         process.service.extend(token, ANA)
 
 

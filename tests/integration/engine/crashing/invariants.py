@@ -197,13 +197,15 @@ def no_alert_is_lost(seen: Seen) -> Wrong:
         yield f"accepted {seen.heard.bodies}, kept {kept}"
     for row in seen.inbox:
         nonsense = row.body.decode().split()[1] not in {"firing", "resolved"}
-        if (row.state == "rejected") != (nonsense and row.state != "pending") or (row.state == "rejected" and not row.reason):
+        if (row.state == "rejected") != (nonsense and row.state != "pending") or (
+            row.state == "rejected" and not row.reason
+        ):
             yield f"{row.body!r} is {row.state}: {row.reason}"
 
 
 def no_click_is_lost_or_counted_twice(seen: Seen) -> Wrong:
     """An answer that somebody was told of stands; a question has one answer at most."""
-    tokens = {row.id: row.token for row in (*seen.approvals, *seen.escalations)}
+    tokens = {row.id: row.token for row in seen.approvals} | {row.id: row.token for row in seen.escalations}
     answers = [row for row in seen.decisions if row.choice is not Choice.EXTEND]
     given = Counter(row.approval_id or row.escalation_id for row in answers)
     yield from (f"question {name} has {number} answers" for name, number in given.items() if name and number > 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused, SignalboxError, Unavailable
+from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused, Unavailable
 from engine.domain.journey import plan
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.journal import Journal
@@ -207,14 +207,9 @@ class World:
 
         while not self.do(number, receive, fault):
             fault = None
-        before = [kept for kept in self.heard.bodies if kept.split()[0] == body.split()[0]]
+        before = [kept for kept in self.heard.bodies if kept.split()[0] == body.split(maxsplit=1)[0]]
         if before[-1:] != [body]:
             self.heard.bodies.append(body)
-
-    def answer(self, token: str, choice: str, click: Callable[[], object]) -> None:
-        """Somebody presses a button; what they are told holds."""
-        click()
-        self.heard.answers.append((token, choice))
 
     def _meanwhile(self, fault: Fault) -> None:
         """What others do while the process that a fault strikes is paused, or is as fast."""
