@@ -53,6 +53,7 @@ STARTS: tuple[tuple[Deed, ...], ...] = (
 )
 
 who = st.integers(0, 1)
+alerts = st.lists(st.sampled_from(BODIES), min_size=1, max_size=3)
 mostly = st.sampled_from((True, True, True, False))
 somewhere = st.tuples(st.integers(0, 250), st.none())
 there = st.tuples(st.integers(0, 8), st.sampled_from(At))
@@ -204,9 +205,12 @@ class Machine(RuleBasedStateMachine):
 
     # -- sources and people
 
-    @rule(body=st.sampled_from(BODIES), number=who, fault=dead_or_cut, struck=any_fault, work=works)
-    def alert(self, body: str, number: int, fault: Fault | None, struck: Fault | None, work: Work) -> None:
-        self.world.send(number % len(self.world.processes), body, fault)
+    @rule(bodies=alerts, number=who, fault=dead_or_cut, struck=any_fault, work=works)
+    def alerts_come(
+        self, bodies: list[str], number: int, fault: Fault | None, struck: Fault | None, work: Work
+    ) -> None:
+        for body in bodies:
+            self.world.send(number % len(self.world.processes), body, fault)
         self.do(number, deeds.watch, struck)
         self.go(work)
 
