@@ -148,7 +148,8 @@ def production_needs_a_yes_to_that_order(seen: Seen) -> Wrong:
             if row.choice is Choice.APPROVE and row.at <= attempt.started_at and row.order_digest == same[2]
         ]
         given = {row.approval_id for row in yes} & {row.id for row in used}
-        tries = [row for row in seen.attempts if (row.run_id, row.leg, row.order_digest) == same]
+        until_now = [row for row in seen.attempts if row.started_at <= attempt.started_at]
+        tries = [row for row in until_now if (row.run_id, row.leg, row.order_digest) == same]
         if len(given) < len(tries):
             yield f"{attempt.leg} was started {len(tries)} times under {len(given)} approvals of its order"
 
