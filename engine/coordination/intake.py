@@ -18,28 +18,27 @@ from engine.store import chain, evidence, inbox, incidents, models, outbox, runs
 from engine.store.session import Session
 
 
-def drain_one(session: Session, triggers: Mapping[str, Trigger], shelf: RunbookShelf, now: datetime) -> bool:
-    """Work on the oldest kept body; False when there is none. A body that makes no sense stays, with its reason."""
-    row = inbox.oldest_pending(session)
-    if row is None:
-        return False
+def work_off(
+    session: Session, row: models.Inbox, triggers: Mapping[str, Trigger], shelf: RunbookShelf, now: datetime
+) -> None:
+    """Bring in what a kept body says. One that makes no sense stays, with its reason."""
+    trigger = triggers.get(row.source)
+    if trigger is None:
+        inbox.reject(row, f"no trigger for source {row.source!r} is configured any more")
+        return
     try:
-        alerts = triggers[row.source].parse(row.body)
+        alerts = trigger.parse(row.body)
     except BadInput as error:
         inbox.reject(row, str(error))
-        return True
-    except KeyError:
-        inbox.reject(row, f"no trigger for source {row.source!r} is configured any more")
-        return True
+        return
     for alert in alerts:
         take(session, alert, shelf, now)
     inbox.done(row)
-    return True
 
 
-def set_aside(session: Session, reason: str) -> None:
-    """The oldest kept body broke whoever worked on it: it stays, with its reason, and the next one has its turn."""
-    row = inbox.oldest_pending(session)
+def set_aside(session: Session, row_id: int, reason: str) -> None:
+    """This body broke whoever worked on it: it stays, with its reason, and the next one has its turn."""
+    row = inbox.pending(session, row_id)
     if row is not None:
         inbox.reject(row, reason)
 

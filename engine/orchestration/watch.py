@@ -11,7 +11,7 @@ from engine.coordination import intake, timing
 from engine.domain.errors import BadInput, Conflict, Unavailable
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.anchoring import Anchoring
-from engine.store import claims, runs
+from engine.store import claims, inbox, runs
 from engine.store.session import Database
 
 log = structlog.get_logger()
@@ -72,18 +72,27 @@ class Watch:
 
     def drain(self) -> None:
         """Work off the inbox, one body a transaction. A body that breaks us is set aside with its reason."""
-        while not self._stopping.is_set():
-            try:
-                with self.database.transaction() as session:
-                    now = self.adapters.clock.now()
-                    if not intake.drain_one(session, self.adapters.triggers, self.adapters.shelf, now):
-                        return
-            except (Unavailable, Conflict):
-                raise  # the database's trouble, not the body's: it is tried again
-            except Exception as error:  # a body that breaks us must not hold up those behind it
-                log.exception("a body in the inbox could not be worked on; it is kept, with the reason")
-                with self.database.transaction() as session:
-                    intake.set_aside(session, f"a defect of ours: {type(error).__name__}: {error}")
+        while not self._stopping.is_set() and self._drain_one():
+            pass
+
+    def _drain_one(self) -> bool:
+        taken: int | None = None
+        try:
+            with self.database.transaction() as session:
+                row = inbox.oldest_pending(session)
+                if row is None:
+                    return False
+                taken = row.id
+                intake.work_off(session, row, self.adapters.triggers, self.adapters.shelf, self.adapters.clock.now())
+        except (Unavailable, Conflict):
+            raise  # the database's trouble, not the body's: it is tried again
+        except Exception as error:  # a body that breaks us must not hold up those behind it
+            if taken is None:
+                raise
+            log.exception("a body in the inbox could not be worked on; it is kept, with the reason")
+            with self.database.transaction() as session:
+                intake.set_aside(session, taken, f"a defect of ours: {type(error).__name__}: {error}")
+        return True
 
     def look_at_the_clock(self) -> None:
         """Do what is due: send wake-ups again, warn, remind, expire."""

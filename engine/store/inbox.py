@@ -35,12 +35,17 @@ def keep(session: Session, delivery: Delivery, now: datetime) -> bool:
 
 
 def oldest_pending(session: Session) -> Inbox | None:
-    """The next body to work on, in order of arrival: while somebody else works on it, its followers wait.
+    """The next body to work on, in order of arrival. None also when it was done meanwhile; there may be more.
 
-    None also when it was done meanwhile; there may be more.
+    Whoever comes second waits for the first: a resolve that overtook its firing would have nothing to end.
     """
     query = sa.select(Inbox).where(Inbox.state == "pending").order_by(Inbox.id).limit(1)
     return session.scalar(query.with_for_update())
+
+
+def pending(session: Session, row_id: int) -> Inbox | None:
+    """This body, if nobody has worked it off meanwhile."""
+    return session.scalar(sa.select(Inbox).where(Inbox.id == row_id, Inbox.state == "pending").with_for_update())
 
 
 def done(row: Inbox) -> None:

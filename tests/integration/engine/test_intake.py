@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from engine.coordination import intake
 from engine.domain.alert import Alert, Severity
 from engine.domain.errors import BadInput, Conflict, Unauthenticated
 from engine.domain.states import IncidentState, RunState
+from engine.orchestration.watch import Watch
 from engine.store import inbox
 from tests.integration.engine.conftest import ANA, Box
 
@@ -125,3 +129,31 @@ def test_a_body_that_breaks_us_is_set_aside_and_the_next_one_has_its_turn(box: B
     with box.database.reading() as session:
         assert inbox.rejected(session) == 1
     assert [row.title for row in box.service.incidents()] == ["Unheard on toy"]
+
+
+def test_two_watches_take_bodies_in_the_order_of_their_arrival(box: Box) -> None:
+    """A resolve that overtakes its firing would have nothing to end, and the alert would fire for ever."""
+    box.service.receive("fake", TOKEN, b"ToyBroken firing")
+    box.service.receive("fake", TOKEN, b"ToyBroken resolved")
+    other = threading.Thread(target=Watch(box.database, box.adapters).drain)
+    with box.database.transaction() as session:
+        row = inbox.oldest_pending(session)
+        assert row is not None
+        intake.work_off(session, row, box.adapters.triggers, box.adapters.shelf, box.clock.now())
+        other.start()
+        other.join(0.3)  # it waits for us, or it has overtaken us
+    other.join(10)
+
+    assert [alert.status for alert in box.incident().alerts] == ["resolved"]
+
+
+def test_a_body_that_broke_one_watch_and_was_worked_off_by_another_is_not_set_aside_nor_is_the_next(box: Box) -> None:
+    box.fire(b"ToyBroken firing")
+    box.service.receive("fake", TOKEN, b"Unheard firing")
+    with box.database.transaction() as session:
+        intake.set_aside(session, 1, "a defect of the other watch")
+    box.watch.drain()
+
+    with box.database.reading() as session:
+        assert inbox.rejected(session) == 0
+    assert len(box.service.incidents()) == 2
