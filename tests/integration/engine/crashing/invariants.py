@@ -46,6 +46,16 @@ def a_run_is_where_its_events_lead(seen: Seen) -> Wrong:
             yield f"{run.id} is {run.state}, its events lead to {state}"
 
 
+def what_ended_stays_as_it_ended(seen: Seen) -> Wrong:
+    """No run, attempt or approval that was seen ended is anything else later: a late result moves nothing."""
+    states: dict[str, str] = {row.id: row.state.value for row in seen.runs}
+    states |= {row.id: row.state.value for row in seen.attempts}
+    states |= {row.id: row.state.value for row in seen.approvals}
+    for name, state in seen.heard.ended.items():
+        if states.get(name) != state:
+            yield f"{name} had ended as {state} and is {states.get(name)}"
+
+
 def history_is_one_unbroken_chain(seen: Seen) -> Wrong:
     """Every incident's events count from 1 without a gap, each hash covers the one before, the last is the head."""
     for incident in seen.incidents:
@@ -221,6 +231,7 @@ def nothing_impossible_happened_outside(seen: Seen) -> Wrong:
 
 ALWAYS: tuple[Callable[[Seen], Wrong], ...] = (
     a_run_is_where_its_events_lead,
+    what_ended_stays_as_it_ended,
     history_is_one_unbroken_chain,
     one_attempt_at_a_time,
     only_what_was_started_has_an_effect,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -11,12 +11,13 @@ import sqlalchemy as sa
 
 from engine.domain.journey import Journey
 from engine.domain.runbook import Runbook
-from engine.domain.states import FINAL, ApprovalState
+from engine.domain.states import FINAL, ApprovalState, AttemptState
 from engine.store import models
 from engine.store.session import Database, Session
 from tests.doubles.outside import Outside
 
 Row = TypeVar("Row", bound=models.Base)
+LIVE = frozenset({ApprovalState.PENDING, ApprovalState.APPROVED})
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Heard:
     answers: list[tuple[str, str]] = field(default_factory=list)
     """ (token of the question, choice) of clicks that were answered without an error. """
 
-    runs: set[str] = field(default_factory=set)
-    """ Every run that was ever there. """
+    ended: dict[str, str] = field(default_factory=dict)
+    """ Id of a run, attempt or approval that was seen ended -> as what. """
 
 
 @dataclass
@@ -69,16 +70,22 @@ class Seen:
         """Questions that wait for a decision."""
         return [row for row in self.escalations if row.decided is None and row.expired_at is None]
 
+    def ended(self) -> Iterator[tuple[str, str]]:
+        """What does not move any more, and as what it ended."""
+        yield from ((run.id, run.state.value) for run in self.runs if run.state in FINAL)
+        yield from ((row.id, row.state.value) for row in self.attempts if row.state is not AttemptState.STARTED)
+        yield from ((row.id, row.state.value) for row in self.approvals if row.state not in LIVE)
+
     def of(self, rows: Sequence[Row], run: models.Run) -> list[Row]:
         """Those of this run."""
         return [row for row in rows if getattr(row, "run_id", None) == run.id]
 
 
 def look(database: Database, outside: Outside, heard: Heard) -> Seen:
-    """Read it all in one transaction."""
+    """Read it all in one transaction, and remember what ended."""
     with database.reading() as session:
         told = frozenset(session.scalars(sa.select(models.Outbox.key)))
-        return Seen(
+        seen = Seen(
             now=outside.clock.now(),
             runbook=outside.runbook,
             journey=outside.journey,
@@ -99,6 +106,9 @@ def look(database: Database, outside: Outside, heard: Heard) -> Seen:
             workers=_all(session, models.Worker, models.Worker.started_at),
             told=told,
         )
+    for name, state in seen.ended():
+        heard.ended.setdefault(name, state)
+    return seen
 
 
 def _all(session: Session, table: type[Row], order: sa.orm.InstrumentedAttribute[object]) -> Sequence[Row]:

@@ -71,6 +71,10 @@ def illegal_event(seen: Seen) -> None:
     next(event for event in seen.events if event.kind == "gate_held").kind = "attempt_finished"
 
 
+def ended_twice(seen: Seen) -> None:
+    seen.attempts[0].state = AttemptState.UNKNOWN
+
+
 def edited_history(seen: Seen) -> None:
     seen.events[3].text = "nothing happened"
 
@@ -238,6 +242,7 @@ def alert_forgotten(seen: Seen) -> None:
 
 PLANTED: tuple[tuple[Callable[[Seen], invariants.Wrong], tuple[Callable[[Seen], None], ...]], ...] = (
     (invariants.a_run_is_where_its_events_lead, (state_without_an_event, illegal_event)),
+    (invariants.what_ended_stays_as_it_ended, (ended_twice,)),
     (invariants.history_is_one_unbroken_chain, (edited_history, gap_in_history, tail_cut_off)),
     (invariants.one_attempt_at_a_time, (second_started_attempt,)),
     (invariants.only_what_was_started_has_an_effect, (effect_twice, effect_before_its_start)),
