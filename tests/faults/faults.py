@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,11 +50,18 @@ Tries = Callable[[Stage, int], Try]
 
 def staffed(on: Scene, *hosts: str) -> tuple[Process, dict[str, Process]]:
     """A bot, a person at it, and a worker on each of these hosts (by name, `host` or `host#2`)."""
-    bot = on.started("bot")
-    workers = {name: on.started("worker", host=name.partition("#")[0]) for name in hosts}
+    bot = on.process("bot")
+    workers = {name: on.process("worker", host=name.partition("#")[0]) for name in hosts}
+    at_once([bot, *workers.values()])
     on.person = Person(bot, decides=("retry", "take_over"))
     on.person.start()
     return bot, workers
+
+
+def at_once(processes: list[Process]) -> None:
+    """Start these, and wait until all of them answer."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(Process.start, processes))
 
 
 def victim(on: Scene, workers: dict[str, Process], alert: str) -> tuple[str, bool]:
@@ -187,8 +195,8 @@ def is_asked(on: Scene, alert: str) -> bool:
 def two_bots(stage: Stage, tries: int) -> Try:
     """Two bots take the same alerts, and a person at each answers the same questions, at the same moment."""
     with stage.scene() as on:
-        bots = [on.started("bot"), on.started("bot")]
-        on.started("worker", host="one")
+        bots = [on.process("bot"), on.process("bot")]
+        at_once([*bots, on.process("worker", host="one")])
         people = [Person(bot, name) for bot, name in zip(bots, ("UANA", "UBEN"), strict=True)]
         for person in people:
             person.start()
@@ -255,9 +263,9 @@ def answers(postgres: Postgres) -> bool:
 def commit_cut(stage: Stage, tries: int) -> Try:
     """The connection between a worker and Postgres breaks in the middle of a commit, on either side of it."""
     with stage.scene() as on, proxy.before(stage.postgres.port) as between:
-        bot = on.started("bot")
         through = sa.engine.make_url(on.url).set(port=between.port).render_as_string(hide_password=False)
-        on.started("worker", host="one", url=through)
+        bot = on.process("bot")
+        at_once([bot, on.process("worker", host="one", url=through)])
         on.person = Person(bot, decides=("retry", "take_over"))
         on.person.start()
         for number in range(tries):
