@@ -12,7 +12,7 @@ from engine.domain.errors import Conflict, NotAllowed
 from engine.domain.incident import EscalationView, MessageRef, Person, Topic
 from engine.domain.ports import Ending, TaskResult
 from engine.domain.states import ApprovalState, AttemptState, Decision, RunState, Verdict
-from engine.store import claims, models
+from engine.store import models
 from tests.doubles.engine import ended
 from tests.doubles.toy import toy_runbook
 from tests.integration.engine.conftest import ANA, BEN, CLEO, Box
@@ -279,19 +279,6 @@ def test_a_running_step_is_stopped_and_a_person_is_asked_about_it(box: Box, here
     assert box.hypervisor.destroyed == [attempt.id]
     assert attempt.state is AttemptState.UNKNOWN
     assert box.run().state is RunState.HALTED
-
-
-def test_a_run_that_is_about_to_be_claimed_is_not_taken_for_one_that_was_lost(box: Box) -> None:
-    """A beat between the wake-up and the first boundary would have stopped the step that follows."""
-    box.fire()
-    with box.database.reading() as session:
-        run_id = box.run().id
-        lost = claims.lost_to(session, box.worker.claim.id, [run_id])
-    assert lost == ()
-
-    throw(box, on=True)
-    with box.database.reading() as session:
-        assert claims.lost_to(session, box.worker.claim.id, [run_id]) == (run_id,)
 
 
 def test_every_open_incident_shows_the_kill_switch_when_it_is_thrown_and_when_it_is_taken_back(box: Box) -> None:
