@@ -45,6 +45,8 @@ class At(enum.StrEnum):
     ANSWER = "answer"
     """ The commit is done, and its process does not know yet. """
     VM = "vm"
+    """ One works: it is not there yet, it has not done anything yet, it has. """
+    LIBVIRT = "libvirt"
     GATE = "gate"
     SECRET = "secret"
 
@@ -67,7 +69,8 @@ class Chaos:
     """The points of whatever the armed thread does. `meanwhile` does what a fault's `then` names."""
 
     meanwhile: Callable[[Fault], None] = lambda _fault: None
-    struck: bool = False
+    struck: At | None = None
+    """ Where a fault struck since it was armed. """
     _fault: Fault | None = None
     _left: int = 0
     _thread: int = 0
@@ -77,7 +80,7 @@ class Chaos:
     @contextlib.contextmanager
     def armed(self, fault: Fault | None) -> Iterator[None]:
         """The fault may strike this thread, once, within the block."""
-        self._fault, self._thread, self.struck = fault, threading.get_ident(), False
+        self._fault, self._thread, self.struck = fault, threading.get_ident(), None
         self._left = fault.after if fault else 0
         try:
             yield
@@ -112,7 +115,7 @@ class Chaos:
             return None
         if fault.kind is Kind.CUT and at not in ON_THE_DATABASE:
             return None  # it strikes at the next statement
-        self._fault, self.struck = None, True
+        self._fault, self.struck = None, at
         return fault
 
     def _race(self, fault: Fault) -> None:

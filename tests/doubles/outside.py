@@ -26,7 +26,7 @@ from engine.domain.ports import (
 )
 from engine.domain.runbook import Runbook, ScriptStep, SecretRef
 from engine.domain.states import Verdict
-from tests.doubles.chaos import At, Chaos
+from tests.doubles.chaos import ON_THE_DATABASE, At, Chaos
 from tests.doubles.engine import FakeClock, FakeGates, PlainRedactor, ended
 
 RAISES = "raises"
@@ -60,30 +60,31 @@ class Vm:
 
 @dataclass(slots=True)
 class Outside:
-    """What is really so. `wrong`: what must never happen and did."""
+    """What is really so. `wrong`: what must never happen and did.
+
+    `holder`: of a host, the run that has its lock. `forbidden`: why an attempt must not begin now, or nothing.
+    """
 
     clock: FakeClock
     chaos: Chaos
     runbook: Runbook
     journey: Journey
     holder: Callable[[str], str | None]
+    forbidden: Callable[[str], str]
     vms: dict[str, Vm] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     effects: list[Effect] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     plan: dict[str, str] = field(default_factory=dict)
     image: bytes = b"the image"
-    switched_off: bool = False
     vault_down: SignalboxError | None = None
     libvirt_down: SignalboxError | None = None
 
     def begin(self, vm: Vm) -> None:
-        """A VM is born: none of the same run may live, and none begins while the kill switch is on."""
+        """A VM is born: none of the same run may live."""
         others = [other.leg for other in self.vms.values() if other.task.run_id == vm.task.run_id]
         if others:
             self.wrong.append(f"{vm.leg} begins while a VM of {others} of the same run lives")
-        if self.switched_off and not self.chaos.struck:  # another process sees it a beat later
-            self.wrong.append(f"{vm.leg} begins while the kill switch is on")
         self.vms[vm.task.id] = vm
 
     def work(self, vm: Vm) -> None:
@@ -121,6 +122,9 @@ class VmHost:
 
     def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
         here, chaos = self.outside, self.outside.chaos
+        why_not = here.forbidden(task.id)
+        if why_not and chaos.struck not in ON_THE_DATABASE:  # there it may strike right after the last look
+            here.wrong.append(f"{task.argv[0]} begins: {why_not}")
         chaos.point(At.VM)
         dies_at = here.clock.now() + timedelta(seconds=task.timeout_s + OUTLIVES_TIMEOUT_S)
         vm = Vm(task, self.host, self.process, dies_at)
@@ -166,7 +170,7 @@ class VmHost:
         self._reached()
 
     def _reached(self) -> None:
-        self.outside.chaos.point(At.VM)
+        self.outside.chaos.point(At.LIBVIRT)
         if self.outside.libvirt_down is not None:
             raise self.outside.libvirt_down
 

@@ -9,7 +9,7 @@ from engine.domain.errors import Unavailable
 from engine.domain.incident import Person
 from engine.domain.states import Decision
 from tests.integration.engine.conftest import ANA, BEN
-from tests.integration.engine.crashing.world import RUNBOOK, Deed, Process, World
+from tests.integration.engine.crashing.world import DIES, RUNBOOK, Deed, Process, World
 
 IMAGE, SOURCE = b"the image", "the toy runbook, as reviewed"
 SETTLING_S = (3, 20, 700, 4000, 100_000, 20, 20)
@@ -76,11 +76,7 @@ def declare(world: World, process: Process) -> None:
 
 def throw_switch(world: World, process: Process) -> None:
     """Somebody stops everything, or lets it go on."""
-    on = process.service.kill_switch().on
-    if on:
-        world.outside.switched_off = False
-    process.service.throw_kill_switch(BEN, on=not on, reason="to be sure")
-    world.outside.switched_off = not on
+    process.service.throw_kill_switch(BEN, on=not process.service.kill_switch().on, reason="to be sure")
 
 
 def break_production(world: World, process: Process) -> None:
@@ -104,6 +100,7 @@ def carry_on(world: World, process: Process) -> None:
 MEANWHILE: Mapping[str, Deed] = {
     "round": one_round,
     "drive": drive,
+    DIES: drive,
     "watch": watch,
     "approve": approve,
     "reject": lambda world, process: approve(world, process, yes=False),

@@ -15,8 +15,8 @@ from engine.domain.journey import Role
 from engine.domain.runbook import ScriptStep
 from engine.domain.states import (
     FINAL,
-    LOST_WITH_ITS_WORKER,
     MOVES,
+    WAITS_FOR_A_PERSON,
     ApprovalState,
     AttemptState,
     Choice,
@@ -225,7 +225,7 @@ def no_click_is_lost_or_counted_twice(seen: Seen) -> Wrong:
 
 
 def nothing_impossible_happened_outside(seen: Seen) -> Wrong:
-    """No two VMs of a run at once, none under the kill switch, no change of a target that its run does not hold."""
+    """No two VMs of a run at once, none for what was given up or stopped, no change of what its run does not hold."""
     yield from seen.outside.wrong
 
 
@@ -252,9 +252,9 @@ ALWAYS: tuple[Callable[[Seen], Wrong], ...] = (
 
 
 def nothing_hangs(seen: Seen) -> Wrong:
-    """No run is under way; a queued one says what it waits for."""
+    """No run is under way or queued: it ended, or a person is asked, if only because its time is over."""
     for run in seen.active():
-        if run.state in LOST_WITH_ITS_WORKER or (run.state is RunState.QUEUED and not run.waits_for):
+        if run.state not in WAITS_FOR_A_PERSON:
             yield f"{run.id} is {run.state} at {run.leg} and nobody works on it"
 
 

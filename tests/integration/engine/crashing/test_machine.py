@@ -56,7 +56,8 @@ who = st.integers(0, 1)
 alerts = st.lists(st.sampled_from(BODIES), min_size=1, max_size=3)
 mostly = st.sampled_from((True, True, True, False))
 somewhere = st.tuples(st.integers(0, 250), st.none())
-there = st.tuples(st.integers(0, 8), st.sampled_from(At))
+there = st.tuples(st.integers(0, 8), st.sampled_from((At.COMMIT, At.ANSWER, At.GATE, At.SECRET, At.LIBVIRT)))
+in_a_vm = st.tuples(st.integers(0, 15), st.just(At.VM))
 others = st.lists(st.sampled_from(sorted(deeds.MEANWHILE)), min_size=1, max_size=4).map(tuple)
 
 
@@ -66,7 +67,7 @@ def strikes(*kinds: Kind) -> st.SearchStrategy[Fault]:
     def struck(kind: Kind, point: tuple[int, At | None], then: tuple[str, ...]) -> Fault:
         return Fault(kind, *point, then if kind in {Kind.PAUSE, Kind.RACE} else ())
 
-    return st.builds(struck, st.sampled_from(kinds), there | somewhere, others)
+    return st.builds(struck, st.sampled_from(kinds), in_a_vm | there | somewhere, others)
 
 
 def faults(*kinds: Kind) -> st.SearchStrategy[Fault | None]:

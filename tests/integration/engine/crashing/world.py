@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,16 +12,17 @@ from structlog.testing import capture_logs
 
 from engine.domain.errors import BadInput, Conflict, NotAllowed, Refused, Unavailable
 from engine.domain.journey import plan
+from engine.domain.states import AttemptState
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.journal import Journal
 from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
 from engine.service import People, Service
-from engine.store import models
+from engine.store import models, switch
 from engine.store.session import Database
 from engine.store.wakeups import WakeUp
 from engine.wiring import make_worker
-from tests.doubles.chaos import Chaos, Fault, Killed, Kind
+from tests.doubles.chaos import At, Chaos, Fault, Killed, Kind
 from tests.doubles.engine import FakeClock, FakeHarness, FakeProbeRunner, FakeRunner, FakeShelf, FakeTrigger
 from tests.doubles.outside import MintingSecrets, Outside, PlannedGates, VmHost
 from tests.doubles.toy import directory, toy_runbook
@@ -32,6 +34,8 @@ RUNBOOK = replace(toy_runbook(), alertnames=("ToyBroken", "ToySlow"))
 ANSWERED_WITH_AN_ERROR = (Conflict, NotAllowed, Refused, BadInput, Unavailable)
 MOST_WAKE_UPS = 200
 LONG_S = 1e6
+DIES = "drive and die"
+""" What another process may do meanwhile: it goes as far as its first gate, and is gone. """
 
 
 @dataclass
@@ -82,7 +86,7 @@ class World:
     _names: itertools.count[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self.outside = Outside(self.clock, self.chaos, RUNBOOK, plan(RUNBOOK), self._holder)
+        self.outside = Outside(self.clock, self.chaos, RUNBOOK, plan(RUNBOOK), self._holder, self._forbidden)
         self.chaos.meanwhile = self._meanwhile
         for number, (database, host) in enumerate(zip(self.databases, self.hosts, strict=True)):
             database.on_wake = self._wake
@@ -213,16 +217,20 @@ class World:
 
     def _meanwhile(self, fault: Fault) -> None:
         """What others do while the process that a fault strikes is paused, or is as fast."""
-        struck = self.processes[self._acting]
+        number, where = self._acting, self.chaos.struck
+        struck = self.processes[number]
         if fault.kind is Kind.PAUSE:
             struck.slept_s = 2 * LONG_S
             self._end_claims(models.Worker.id == struck.worker.claim.id)
-        other = self.processes[-1 - self._acting] if self.is_shared else struck
+        other = 1 - number if self.is_shared else number
         for name in fault.then:
-            try:
-                self.meanwhile[name](self, other)
-            except ANSWERED_WITH_AN_ERROR:
+            if name == DIES and fault.kind is Kind.PAUSE:
+                self.do(other, self.drive, Fault(Kind.KILL, 0, At.GATE))
+                self._acting, self.chaos.struck = number, where
                 continue
+            with contextlib.suppress(*ANSWERED_WITH_AN_ERROR):
+                self.meanwhile[name](self, self.processes[other])
+        self.look()  # what ended by now must stay as it ended
 
     # -- facts
 
@@ -230,3 +238,10 @@ class World:
         with self.observer.reading() as session:
             lock = session.get(models.TargetLock, host)
             return lock.run_id if lock else None
+
+    def _forbidden(self, attempt_id: str) -> str:
+        with self.observer.reading() as session:
+            attempt = session.get(models.Attempt, attempt_id)
+            if attempt is None or attempt.state is not AttemptState.STARTED:
+                return "it was given up, or nobody started it"
+            return "the kill switch is on" if switch.read(session).on else ""
