@@ -17,16 +17,25 @@ from engine.runtime.guest.wire import PORT
 NAMESPACE = "https://signalbox.example/xmlns/vm/1"
 PREFIX = "signalbox-"
 TB_CACHE_MB = 128
+WAITING = "waiting-in-the-pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Whose VM it is. All four are plain names (`session.NAME`). `process`: who works with it."""
+    """Whose VM it is. All four are plain names (`session.NAME`). `process`: who works with it.
+
+    A VM that waits for its task carries an id of its own as `task`, and WAITING as `run`.
+    """
 
     owner: str
     process: str
     task: str
     run: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether this VM has no task yet."""
+        return self.run == WAITING
 
 
 def domain_name(task_id: str) -> str:
@@ -43,8 +52,7 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
   <name>{escape(domain_name(mark.task))}</name>
   <uuid>{uuid}</uuid>
   <metadata>
-    <v:vm xmlns:v='{NAMESPACE}' owner={quoteattr(mark.owner)} process={quoteattr(mark.process)}
-      task={quoteattr(mark.task)} run={quoteattr(mark.run)}/>
+    {mark_element(mark, "v:")}
   </metadata>
   <memory unit='MiB'>{memory_mb}</memory>
   <vcpu>1</vcpu>
@@ -80,6 +88,13 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
   </devices>
 </domain>
 """
+
+
+def mark_element(mark: Mark, prefix: str = "") -> str:
+    """The mark as an XML element; libvirt itself adds prefix and namespace where it sets metadata of a live domain."""
+    space = f" xmlns:v='{NAMESPACE}'" if prefix else ""
+    pairs = (("owner", mark.owner), ("process", mark.process), ("task", mark.task), ("run", mark.run))
+    return f"<{prefix}vm{space} {' '.join(f'{name}={quoteattr(value)}' for name, value in pairs)}/>"
 
 
 def read_mark(metadata: str) -> Mark | None:

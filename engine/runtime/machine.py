@@ -1,0 +1,163 @@
+"""One VM, from its birth to its proved death, and the workshop that makes them. Used by hypervisor and pool.
+
+A machine is born knowing nothing of any step: mark, egress, files and secrets come when it is given its task.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.domain.errors import Unavailable
+from engine.runtime import domain_xml, image
+from engine.runtime.channel import Channel, GuestRefused
+from engine.runtime.domain_xml import TB_CACHE_MB, WAITING, Mark
+from engine.runtime.egress import Egress
+from engine.runtime.frames import BrokenProtocol, Kind
+from engine.runtime.host import Host
+from engine.runtime.streams import ChannelEnded
+from engine.runtime.transport import Transport
+
+OVERHEAD_MB = 64  # QEMU itself
+WAKES_WITHIN_S = 5.0
+WARM_TIMEOUT_S = 120.0
+# what steps are made of, run once: page cache, translated code. One that is not in the image is passed over.
+WARM_UP = """python3 -c 'import json, ssl, subprocess, urllib.request'
+for tool in curl jq git ssh; do $tool --version || $tool -V; done"""
+GUEST_FAILED = (ChannelEnded, BrokenProtocol, GuestRefused)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Make:
+    """Of what make a VM is: only VMs of one make can stand in for one another.
+
+    `signature`: the image's files as they are on disk. `outlives_worker`: libvirt does not destroy it with our
+    connection. That cannot be changed while it runs, so VMs for changing steps are another make from the start.
+    """
+
+    image: str
+    signature: str
+    memory_mb: int
+    kvm: bool
+    outlives_worker: bool
+
+    @property
+    def cost_mb(self) -> int:
+        """The most memory that it takes from this machine."""
+        return self.memory_mb + OVERHEAD_MB + (0 if self.kvm else TB_CACHE_MB)
+
+
+class Machine:
+    """A VM that exists, or is about to. `id`: libvirt's uuid."""
+
+    def __init__(self, host: Host, make: Make, egress: Egress | None = None) -> None:
+        self.id = str(uuid.uuid4())
+        self.make = make
+        self.born_at = time.monotonic()
+        self.transport = Transport()
+        self.channel = Channel(self.transport.write, egress or Egress(()))
+        self._host = host
+        self._share: int | None = None
+
+    def boot(self, xml: str) -> None:
+        """Start it; its agent greets when it is up. Raises Unavailable."""
+        self._host.start(xml, dies_with_us=not self.make.outlives_worker)
+        self._host.open_line(self.id, self.transport, self.channel)
+
+    def yield_to_others(self) -> None:
+        """Until it wakes for its task, everybody else's work goes first. Never raises."""
+        self._share = self._host.yield_to_others(self.id)
+
+    def warm_up(self, boot_timeout_s: float) -> None:
+        """Wait until it has booted, and run the tools of a step once. Raises Unavailable."""
+        try:
+            self.channel.hello(boot_timeout_s)
+            stream = self.channel.open()
+            self.channel.execute(stream, ("sh", "-c", WARM_UP), {}, ())
+            self.channel.end_of_input(stream)
+            deadline = time.monotonic() + WARM_TIMEOUT_S
+            while (frame := stream.answer(max(0.0, deadline - time.monotonic()))).kind not in {Kind.EXIT, Kind.ERR}:
+                stream.acknowledge(frame)
+            self.channel.forget(stream)
+        except GUEST_FAILED as error:
+            raise Unavailable(f"a VM for the pool did not get ready: {error}") from None
+
+    def pause(self) -> None:
+        """Stop its processors: it costs no time from here on. Raises Unavailable."""
+        self._host.pause(self.id)
+
+    def wake(self) -> None:
+        """Go on, and prove that it answers. Raises Unavailable."""
+        if self._share is not None:
+            self._host.give_share(self.id, self._share)
+        self._host.resume(self.id)
+        try:
+            self.channel.ping(WAKES_WITHIN_S)
+        except GUEST_FAILED as error:
+            raise Unavailable(f"a VM of the pool did not wake up: {error}") from None
+
+    def work_for(self, mark: Mark, egress: Egress) -> None:
+        """It has a task from here on, and libvirt knows which. Raises Unavailable."""
+        self._host.mark(self.id, mark)
+        self.channel.grant(egress)
+
+    def end(self) -> bool:
+        """Destroy it; whether it is proved gone. Never raises."""
+        self._host.close_line(self.transport, self.channel)
+        return self._host.prove_gone(self.id)
+
+
+class Workshop:
+    """Makes VMs of one installation. `process`: who works with them."""
+
+    def __init__(self, host: Host, images: Path, owner: str, process: str) -> None:
+        self._host, self._images = host, images
+        self.owner, self.process = owner, process
+
+    def mark(self, task: str, run: str) -> Mark:
+        """The mark of a VM that works for this task."""
+        return Mark(owner=self.owner, process=self.process, task=task, run=run)
+
+    def make(self, image_name: str, memory_mb: int, *, kvm: bool, outlives_worker: bool) -> Make:
+        """The make of a VM as it would be made now. Raises BadInput: no image, or QEMU may not read it; Unavailable."""
+        files = image.parts(self._images, image_name)
+        user = self._host.qemu_user()
+        if user is not None:
+            image.check_readable(files, *user)
+        return Make(
+            image=image_name,
+            signature=image.signature(files),
+            memory_mb=memory_mb,
+            kvm=kvm,
+            outlives_worker=outlives_worker,
+        )
+
+    def is_current(self, make: Make) -> bool:
+        """Whether the image is still the one on disk. Raises BadInput when there is none any more."""
+        return image.signature(image.parts(self._images, make.image)) == make.signature
+
+    def boot(self, machine: Machine, mark: Mark) -> None:
+        """A cold boot: what it boots is what lies on disk now. Raises Unavailable, BadInput."""
+        make = machine.make
+        files = image.parts(self._images, make.image)
+        relabel = self._host.qemu_user() is None
+        machine.boot(
+            domain_xml.domain(mark, machine.id, files, memory_mb=make.memory_mb, kvm=make.kvm, relabel=relabel)
+        )
+
+    def for_the_pool(self, make: Make, boot_timeout_s: float) -> Machine:
+        """A VM that ran its tools once, knows nothing of any step, and stands still. Raises Unavailable, BadInput."""
+        machine = Machine(self._host, make)
+        try:
+            self.boot(machine, self.mark(f"waiting-{machine.id}", WAITING))
+            machine.yield_to_others()
+            machine.warm_up(boot_timeout_s)
+            if not self.is_current(make):
+                raise Unavailable(f"image {make.image} changed while a VM booted from it")
+            machine.pause()
+        except BaseException:
+            machine.end()
+            raise
+        return machine
