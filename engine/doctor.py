@@ -122,15 +122,24 @@ def _runbooks(settings: Settings) -> Iterator[Finding]:
 
 
 def _libvirt(settings: Settings) -> Iterator[Finding]:
-    hypervisor = LibvirtHypervisor(
-        settings.libvirt, settings.images, f"{wiring.owner(settings)}-doctor", settings.accel
-    )
+    hypervisor = wiring.make_hypervisor(settings, warm=settings.warm_vms, suffix="-doctor")
     try:
         yield Finding(part="image", well=True, text=f"step {hypervisor.image_digest('step')[:19]}")
         seconds = hypervisor.trial_boot()
         yield Finding(part="libvirt", well=True, text=f"{hypervisor.describe()}; a trial VM worked in {seconds:.1f} s")
+        yield from _memory(hypervisor)
     finally:
         hypervisor.close()
+
+
+def _memory(hypervisor: LibvirtHypervisor) -> Iterator[Finding]:
+    shortage = hypervisor.shortage()
+    yield Finding(
+        part="VMs",
+        well=not shortage,
+        text=hypervisor.describe_memory() + (f"; not even one VM has room: {shortage}" if shortage else ""),
+        remedy="raise SIGNALBOX_VM_MEMORY_MB, or free memory on this machine" if shortage else "",
+    )
 
 
 @contextlib.contextmanager

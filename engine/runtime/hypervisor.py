@@ -17,17 +17,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from engine.domain.errors import BadInput, Refused, Unavailable
+import structlog
+
+from engine.domain.errors import BadInput, Refused, SignalboxError, Unavailable
 from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
 from engine.runtime import image, session
 from engine.runtime.channel import Channel
-from engine.runtime.domain_xml import Mark, domain_name
+from engine.runtime.domain_xml import TB_CACHE_MB, Mark, domain_name
 from engine.runtime.egress import Egress
 from engine.runtime.host import GONE_TIMEOUT_S, Found, Host
-from engine.runtime.machine import Machine, Make, Workshop
+from engine.runtime.machine import OVERHEAD_MB, Machine, Make, Workshop
 from engine.runtime.memory import Memory, Room
 from engine.runtime.output import NoSecrets
 from engine.runtime.pool import Pool
+from engine.runtime.template import Templates
+
+log = structlog.get_logger()
 
 Accel = Literal["auto", "kvm", "tcg"]
 KVM_DEVICE = Path("/dev/kvm")
@@ -57,7 +62,7 @@ class LibvirtHypervisor:
     who works with the VMs that this process starts.
     `accel`: "auto" believes a short real boot under KVM, never libvirt's capabilities.
     `warm`: how many VMs of one make wait at most for their task. `memory_mb`: for all VMs together; 0: a share of what
-    is available now.
+    is available now. `templates`: where VMs are saved that new ones are clones of; None: every VM boots.
     """
 
     def __init__(
@@ -70,13 +75,15 @@ class LibvirtHypervisor:
         *,
         warm: int = 0,
         memory_mb: int = 0,
+        templates: Path | None = None,
     ) -> None:
         for mark in (owner, process):
             if not session.NAME.fullmatch(mark):
                 raise BadInput(f"mark {mark!r} is not plain", "use letters, digits, . _ -")
         self._images, self._owner = images, owner
         self._host = Host(uri)
-        self._workshop = Workshop(self._host, images, owner, process)
+        saved = Templates(templates, self._host) if templates is not None else None
+        self._workshop = Workshop(self._host, images, owner, process, saved)
         self._memory = Memory(memory_mb)
         self._pool = Pool(self._workshop, self._memory, warm, busy=self._boots)
         self._memory.give_up = self._pool.give_up_one
@@ -136,10 +143,16 @@ class LibvirtHypervisor:
         self._host.reachable()
 
     def keep_warm(self, image_name: str = "step") -> None:
-        """Have a VM ready before the first task. Raises BadInput, Unavailable; does nothing without a pool."""
+        """Have a VM ready before the first task. Returns at once, never raises; does nothing without a pool."""
         if self._pool.most:
+            threading.Thread(target=self._expect, args=(image_name,), daemon=True, name="vm-pool-first").start()
+
+    def _expect(self, image_name: str) -> None:
+        try:
             kvm = self._use_kvm(image_name)
             self._pool.expect(self._workshop.make(image_name, USUAL_MEMORY_MB, kvm=kvm, outlives_worker=False))
+        except SignalboxError as error:  # the first task meets it again, and says so where it counts
+            log.warning("no VM waits for the first step", why=str(error))
 
     def warm(self) -> int:
         """How many VMs wait for a task."""
@@ -162,6 +175,11 @@ class LibvirtHypervisor:
     def describe_memory(self) -> str:
         """One line for `doctor`: the memory that VMs may use, how many may wait."""
         return f"VMs may use {self._memory.budget_mb} MB; up to {self._pool.most} of a make wait in the pool"
+
+    def shortage(self) -> str:
+        """Why a usual task would have to wait for memory now; empty when it would not."""
+        cost = USUAL_MEMORY_MB + OVERHEAD_MB + (0 if self._kvm else TB_CACHE_MB)
+        return self._memory.shortage(cost)
 
     def close(self) -> None:
         """End what runs and what waits, and disconnect."""
@@ -225,14 +243,16 @@ class LibvirtHypervisor:
         """A VM for this task, from the pool or new; it and its memory are given back whatever happens."""
         with self._pool.at_work(make) if pooled else contextlib.nullcontext():
             taken = self._pool.take(make, task.id, task.run_id, egress) if pooled else None
-            machine, room = taken or (Machine(self._host, make, egress), self._room(task, make, running))
+            if taken is not None:
+                self._attend(running, taken[0].channel)
+            room = self._room(task, make, running) if taken is None else taken[1]
+            machine: Machine | None = None
             try:
-                self._attend(running, machine.channel)
-                if taken is None:
-                    self._boot(machine, task)
+                machine = self._fresh(task, make, egress, running) if taken is None else taken[0]
                 yield machine
             finally:
-                machine.end()
+                if machine is not None:
+                    machine.end()
                 self._memory.release(room)
 
     def _room(self, task: VmTask, make: Make, running: _Running) -> Room:
@@ -251,10 +271,11 @@ class LibvirtHypervisor:
         if running.cancelled:
             channel.ended("cancelled")
 
-    def _boot(self, machine: Machine, task: VmTask) -> None:
+    def _fresh(self, task: VmTask, make: Make, egress: Egress, running: _Running) -> Machine:
         if self._host.named(domain_name(task.id)):
             raise Refused(f"a VM of task {task.id} exists already", "every attempt has an id of its own")
-        self._workshop.boot(machine, self._workshop.mark(task.id, task.run_id))
+        mark = self._workshop.mark(task.id, task.run_id)
+        return self._workshop.fresh(make, mark, egress, lambda channel: self._attend(running, channel))
 
     def _refuse_second(self, task_id: str) -> None:
         """Whoever marked a VM with a task looks whether another has it: of two at least one does not begin."""
