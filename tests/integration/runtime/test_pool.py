@@ -159,6 +159,32 @@ def test_a_vm_of_an_older_image_is_not_handed_out(vm_images: Path) -> None:
         folder.rmdir()
 
 
+def test_two_clones_of_one_saved_vm_differ_and_their_clocks_are_right(vm_images: Path, tmp_path: Path) -> None:
+    """Machine id, boot id, hostname, random bytes. Both were saved in one moment, and neither waited in the pool."""
+    hypervisor = LibvirtHypervisor(URI, vm_images, OWNER + "-clone", "tcg", warm=1, templates=tmp_path / "templates")
+    try:
+        hypervisor.keep_warm()
+        ready(hypervisor)
+        [saved] = (tmp_path / "templates").glob("*/vm.save")
+        inode = saved.stat().st_ino
+        hypervisor._pool.most = 0
+        eventually(lambda: hypervisor.warm() == 0, 30, "the pool is empty")
+        identities = []
+        for _ in range(2):
+            begun = time.time()
+            who, clock, left = told(hypervisor.run(task(IDENTITY), Plain(), print))
+            assert begun - 1 < clock < time.time() + 1
+            assert left == "/run/secrets: /step:"
+            identities.append(who)
+        for first, second in zip(*identities, strict=True):
+            assert first != second
+        assert [path.name for path in saved.parent.iterdir() if path.name not in {"vm.save", "sha256"}] == []
+        assert saved.stat().st_ino == inode
+    finally:
+        hypervisor.close()
+        assert hypervisor.sweep() == ()
+
+
 def test_after_kill_9_a_reading_vm_that_waited_dies_and_the_sweep_ends_a_changing_one(vm_images: Path) -> None:
     """The one for a changing step could not be told later to outlive us, so it does from the start: it is swept."""
     owner = f"{OWNER}-kill"
