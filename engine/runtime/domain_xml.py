@@ -17,6 +17,8 @@ from engine.runtime.guest.wire import PORT
 NAMESPACE = "https://signalbox.example/xmlns/vm/1"
 PREFIX = "signalbox-"
 TB_CACHE_MB = 128
+# no_timer_check: a machine that boots many at once is late with their timers, and the kernel would panic over that
+KERNEL_ARGUMENTS = "quiet loglevel=0 panic=-1 no_timer_check console=ttyS0"
 WAITING = "waiting-in-the-pool"
 
 
@@ -60,7 +62,7 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{escape(str(files["vmlinuz"]))}</kernel>
     <initrd>{escape(str(files["initrd.img"]))}</initrd>
-    <cmdline>quiet loglevel=0 panic=-1 console=ttyS0</cmdline>
+    <cmdline>{KERNEL_ARGUMENTS}</cmdline>
   </os>
   <features><acpi/><apic/><vmport state='off'/>{cache}</features>
   <cpu mode='maximum'/>

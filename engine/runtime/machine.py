@@ -201,7 +201,7 @@ class Workshop:
     def _key(self, make: Make) -> str:
         if make.signature not in self._digests:
             self._digests[make.signature] = image.image_digest(self._images, make.image)
-        nobody = Mark(owner=self.owner, process="template", task="template", run=WAITING)
+        nobody = Mark(owner="nobody", process="nobody", task="template", run=WAITING)  # each clone gets its own
         assert self._templates is not None  # noqa: S101 - asked for where there are templates only
         return self._templates.key(self._digests[make.signature], self._xml(make, nobody, ""))
 
