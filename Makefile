@@ -1,5 +1,5 @@
 # Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
-.PHONY: help demo test test-long lint clean
+.PHONY: help demo test test-long bench-vm lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -7,6 +7,7 @@ help:
 	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
 	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
+	@echo "make bench-vm         what a VM of its own costs a step, written to docs/benchmarks-vm.md (a quarter of an hour)"
 	@echo "make lint             the quick part of it"
 	@echo "make clean            stop and forget the demo (images and packages stay)"
 
@@ -29,6 +30,10 @@ lint:
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+
+bench-vm:
+	@scripts/setup.sh test
+	@.venv/bin/python -m bench.vm $(BENCH_ARGS)
 
 clean:
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m demo --stop; fi
