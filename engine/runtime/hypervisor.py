@@ -82,8 +82,9 @@ class LibvirtHypervisor:
                 raise BadInput(f"mark {mark!r} is not plain", "use letters, digits, . _ -")
         self._images, self._owner = images, owner
         self._host = Host(uri)
-        saved = Templates(templates, self._host) if templates is not None else None
+        saved = Templates(templates, self._host, process) if templates is not None else None
         self._workshop = Workshop(self._host, images, owner, process, saved)
+        self._templates = saved
         self._memory = Memory(memory_mb)
         self._pool = Pool(self._workshop, self._memory, warm, busy=self._boots)
         self._memory.give_up = self._pool.give_up_one
@@ -124,6 +125,8 @@ class LibvirtHypervisor:
 
     def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
         """See `ports.Hypervisor.sweep`. Raises Unavailable."""
+        if self._templates is not None:
+            self._templates.sweep(living)
         return self._destroy_all(lambda mark: mark.process not in living)
 
     def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
@@ -139,8 +142,10 @@ class LibvirtHypervisor:
         return image.image_digest(self._images, image_name)
 
     def reachable(self) -> None:
-        """See `ports.Hypervisor.reachable`."""
+        """See `ports.Hypervisor.reachable`: also where memory is short, so that a run waits before it begins a step."""
         self._host.reachable()
+        if why := self.shortage():
+            raise Unavailable(why, "it goes on when other steps have ended")
 
     def keep_warm(self, image_name: str = "step") -> None:
         """Have a VM ready before the first task. Returns at once, never raises; does nothing without a pool."""
@@ -178,8 +183,14 @@ class LibvirtHypervisor:
 
     def shortage(self) -> str:
         """Why a usual task would have to wait for memory now; empty when it would not."""
-        cost = USUAL_MEMORY_MB + OVERHEAD_MB + (0 if self._kvm else TB_CACHE_MB)
-        return self._memory.shortage(cost)
+        return self._memory.shortage(self._usual_cost_mb())
+
+    def room(self) -> int:
+        """For how many usual VMs at once there is memory."""
+        return self._memory.budget_mb // self._usual_cost_mb()
+
+    def _usual_cost_mb(self) -> int:
+        return USUAL_MEMORY_MB + OVERHEAD_MB + (0 if self._kvm else TB_CACHE_MB)
 
     def close(self) -> None:
         """End what runs and what waits, and disconnect."""

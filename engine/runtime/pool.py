@@ -1,7 +1,7 @@
 """VMs that wait for a task: booted, warm, paused, knowing nothing. Each is used once. Used by the hypervisor.
 
-One thread keeps as many of each make as were lately at work at once, one boot at a time, and none while a task's own
-VM boots. What waits too long, does not answer or stems from another image is destroyed, never handed out.
+One thread keeps as many of each make as were lately at work at once: one boot at a time, with a small share of the
+processors, and giving way while a task's own VM boots. What waits too long, does not answer or stems from another image is destroyed, never handed out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.runtime.memory import Memory, Room
 log = structlog.get_logger()
 
 LOOKED_AGAIN_S = 2.0
+GIVES_WAY_S = 10.0  # to tasks whose VMs boot; not for ever, or where tasks never cease none would ever be ready
 BOOT_TIMEOUT_S = 180.0
 AFTER_A_FAILURE_S = (5.0, 300.0)  # first pause, longest
 
@@ -55,6 +56,7 @@ class Pool:
     _thread: threading.Thread | None = None
     _failures: int = 0
     _rests_until: float = 0.0
+    _busy_since: float = 0.0
 
     # -- for tasks
 
@@ -180,7 +182,9 @@ class Pool:
 
     def _missing(self) -> Make | None:
         """The make of which most are missing, when one may be made now."""
-        if self.busy() or time.monotonic() < self._rests_until:
+        now = time.monotonic()
+        self._busy_since = (self._busy_since or now) if self.busy() else 0.0
+        if now < self._rests_until or (self._busy_since and now - self._busy_since < GIVES_WAY_S):
             return None
         with self._changed:
             lacks = {make: self._wanted(kept) - len(kept.waiting) for make, kept in self._kept.items()}

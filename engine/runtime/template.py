@@ -15,7 +15,7 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from engine.runtime.host import Host
 MAGIC, VERSION = b"LibvirtQemudSave", 2
 HEADER = struct.Struct("<16sIIIII56s")  # magic, version, length of the XML's place, was running, format, cookie at, pad
 MAX_XML = 4 << 20
+SAVING = ".saving-"
 KEPT = 4  # templates on disk; one is some 110 MB
 
 SOURCE_OF_CHANNEL = re.compile(r"(<channel type='unix'>\s*)<source [^>]*/>")
@@ -36,10 +37,13 @@ NAME, UUID, MARK = (re.compile(text) for text in ("<name>[^<]*</name>", "<uuid>[
 
 
 class Templates:
-    """A folder of saved VMs, each in a folder named by everything that it depends on. Thread-safe."""
+    """A folder of saved VMs, each in a folder named by everything that it depends on. Thread-safe.
 
-    def __init__(self, folder: Path, host: Host) -> None:
-        self._folder, self._host = folder, host
+    `process`: who saves, so that what it leaves when it is killed is known to be nobody's.
+    """
+
+    def __init__(self, folder: Path, host: Host, process: str) -> None:
+        self._folder, self._host, self._process = folder, host, process
         self._verified: dict[Path, tuple[int, int, int]] = {}
 
     def possible(self) -> bool:
@@ -72,7 +76,7 @@ class Templates:
         """Save this VM as the template; the VM is gone then. Raises Unavailable."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".saving-", dir=self._folder) as scratch:
+            with tempfile.TemporaryDirectory(prefix=f"{SAVING}{self._process}@", dir=self._folder) as scratch:
                 fresh = Path(scratch, key)
                 fresh.mkdir()
                 self._host.save(uuid, fresh / "vm.save")
@@ -100,15 +104,16 @@ class Templates:
             raise Unavailable(f"a clone could not be made: {error}", "set SIGNALBOX_CLONES=off") from None
 
     def _forget_old(self) -> None:
-        """Keep the few that were used last; a folder of a save that was cut off is a day old or in use."""
+        """Keep the few that were used last."""
         folders = [path for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         for folder in sorted(folders, key=lambda path: -path.stat().st_mtime)[KEPT:]:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Remove what a process left that died while it saved. To be called when nobody else saves here."""
-        for folder in self._folder.glob(".saving-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+    def sweep(self, living: Collection[str]) -> None:
+        """Remove what a process left that died while it saved."""
+        for folder in self._folder.glob(f"{SAVING}*"):
+            if folder.name.removeprefix(SAVING).partition("@")[0] not in living:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _place(header: bytes) -> int:

@@ -80,7 +80,7 @@ def test_a_saved_vm_without_our_mark_is_refused() -> None:
     ],
 )
 def test_clones_need_files_that_are_ours_on_this_machine(tmp_path: Path, uri: str, possible: bool) -> None:
-    assert Templates(tmp_path, Host(uri)).possible() is possible
+    assert Templates(tmp_path, Host(uri), "p").possible() is possible
 
 
 def test_a_saved_vm_that_was_touched_is_not_used(tmp_path: Path) -> None:
@@ -88,9 +88,17 @@ def test_a_saved_vm_that_was_touched_is_not_used(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "vm.save").write_bytes(b"saved")
     (folder / "sha256").write_text(template._sha256(folder / "vm.save"))
-    templates = Templates(tmp_path, Host("qemu:///session"))
+    templates = Templates(tmp_path, Host("qemu:///session"), "p")
     assert templates.find("key") == folder / "vm.save"
     assert templates.find("other") is None
     (folder / "vm.save").write_bytes(b"tampered")
     assert templates.find("key") is None
     assert not folder.exists(), "it is made anew"
+
+
+def test_what_a_process_left_that_died_while_it_saved_is_removed(tmp_path: Path) -> None:
+    """A living one may be saving just now."""
+    for name in (".saving-dead-1@x", ".saving-busy-2@y", "a-template"):
+        (tmp_path / name / "key").mkdir(parents=True)
+    Templates(tmp_path, Host("qemu:///session"), "p").sweep(living=["busy-2"])
+    assert {path.name for path in tmp_path.iterdir()} == {".saving-busy-2@y", "a-template"}
