@@ -1,5 +1,5 @@
 # Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
-.PHONY: help demo test test-long test-faults bench lint clean
+.PHONY: help demo test test-long test-faults bench bench-vm lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -9,6 +9,7 @@ help:
 	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
 	@echo "make test-faults      kill -9, SIGSTOP, power cuts, full disks on real processes; writes docs/faults.md (as root)"
 	@echo "make bench            what coordination costs, written to docs/benchmarks.md (a quarter of an hour)"
+	@echo "make bench-vm         what a VM of its own costs a step, written to docs/benchmarks-vm.md (a quarter of an hour)"
 	@echo "make lint             the quick part of it"
 	@echo "make clean            stop and forget the demo (images and packages stay)"
 
@@ -40,6 +41,10 @@ lint:
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+
+bench-vm:
+	@scripts/setup.sh test
+	@.venv/bin/python -m bench.vm $(BENCH_ARGS)
 
 clean:
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m demo --stop; fi

@@ -63,6 +63,7 @@ def _serve(settings: Settings, *, drives: bool) -> None:
         box.watch.start()
         if box.worker is not None:
             box.worker.start()
+            box.hypervisor.keep_warm()
         log.info("signalbox is up", dashboard=settings.url, database=box.database.dialect, drives=drives)
         try:
             web_server.run_app(app, sock=listening, print=None, handle_signals=True)

@@ -95,6 +95,7 @@ def worker(pool: str | None, concurrency: int | None) -> None:
     with wiring.installation(chosen) as box:
         assert box.worker is not None  # noqa: S101 - `installation` makes one unless told otherwise
         box.worker.start()
+        box.hypervisor.keep_warm()
         log.info("worker is up", worker=box.worker.claim.id, pool=chosen.pool, concurrency=chosen.workers)
         stopping.wait()
         log.info("draining to the next step boundary", at_most_s=chosen.drain_s)

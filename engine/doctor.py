@@ -169,15 +169,27 @@ def _runbooks(settings: Settings) -> Iterator[Finding]:
 
 
 def _libvirt(settings: Settings) -> Iterator[Finding]:
-    hypervisor = LibvirtHypervisor(
-        settings.libvirt, settings.images, f"{wiring.owner(settings)}-doctor", settings.accel
-    )
+    hypervisor = wiring.make_hypervisor(settings, warm=settings.warm_vms, suffix="-doctor")
     try:
         yield Finding(part="image", well=True, text=f"step {hypervisor.image_digest('step')[:19]}")
         seconds = hypervisor.trial_boot()
         yield Finding(part="libvirt", well=True, text=f"{hypervisor.describe()}; a trial VM worked in {seconds:.1f} s")
+        yield _memory(hypervisor, settings)
     finally:
         hypervisor.close()
+
+
+def _memory(hypervisor: LibvirtHypervisor, settings: Settings) -> Finding:
+    """Every run that is driven has one VM at a time; where fewer fit, a step may have to wait for memory in vain."""
+    room = hypervisor.room()
+    enough = room >= settings.workers and not hypervisor.shortage()
+    return Finding(
+        part="memory",
+        well=enough,
+        text=f"{hypervisor.describe_memory()}; room for {room} at once, {settings.workers} runs are driven at once"
+        + (f"; short now: {hypervisor.shortage()}" if hypervisor.shortage() else ""),
+        remedy="" if enough else "raise SIGNALBOX_VM_MEMORY_MB, lower SIGNALBOX_WORKERS, or add memory",
+    )
 
 
 @contextlib.contextmanager

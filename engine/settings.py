@@ -45,6 +45,16 @@ class Settings(BaseModel):
     accel: Literal["auto", "kvm", "tcg"] = Field(
         "auto", description="kvm insists on KVM; auto probes it with a short boot"
     )
+    warm_vms: int = Field(
+        0, ge=0, le=64, description="VMs of one image that wait, booted and paused, for a step; 0: each step boots"
+    )
+    vm_memory_mb: int = Field(
+        0, ge=0, description="memory of all VMs of a process together; 0: 60 % of what is available at the start"
+    )
+    clones: Literal["auto", "off"] = Field(
+        "off",
+        description="auto: new VMs are clones of a saved one where libvirt and its files are ours (root, session)",
+    )
     listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$", description="HOST:PORT of the web server")
     public_url: str = Field("", description="where people reach the dashboard; default: http://LISTEN")
     workers: int = Field(2, ge=1, le=64, description="how many runs are driven at once, in each process that drives")

@@ -232,7 +232,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             if value is not None:
                 given.redactor().learn("configuration", value.get_secret_value())
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
-        hypervisor = LibvirtHypervisor(settings.libvirt, settings.images, owner(settings), settings.accel, process)
+        hypervisor = make_hypervisor(settings, process, warm=settings.warm_vms if drives else 0)
         stack.callback(hypervisor.close)
         adapters = Adapters(
             clock=clock,
@@ -272,6 +272,22 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             service=service,
             hypervisor=hypervisor,
         )
+
+
+def make_hypervisor(
+    settings: Settings, process: str = "nobody", *, warm: int = 0, suffix: str = ""
+) -> LibvirtHypervisor:
+    """The hypervisor in force. `suffix` sets its VMs apart from those of the installation."""
+    return LibvirtHypervisor(
+        settings.libvirt,
+        settings.images,
+        owner(settings) + suffix,
+        settings.accel,
+        process,
+        warm=warm,
+        memory_mb=settings.vm_memory_mb,
+        templates=settings.home.absolute() / "templates" if settings.clones == "auto" else None,
+    )
 
 
 @contextlib.contextmanager

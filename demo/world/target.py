@@ -162,7 +162,7 @@ def argv(target: Target, image: Path, accel: str) -> list[str]:
         *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-kernel", str(image / "vmlinuz"), "-initrd", str(target.folder / "initrd.img")),
-        *("-append", "quiet loglevel=0 panic=-1 console=ttyS0", "-no-reboot"),
+        *("-append", "quiet loglevel=0 panic=-1 no_timer_check console=ttyS0", "-no-reboot"),
         *("-drive", f"file={image / 'rootfs.erofs'},if=none,id=root,format=raw,readonly=on,file.locking=off"),
         *("-device", "virtio-blk-pci,drive=root"),
         *("-drive", f"file={target.folder / 'data.img'},if=none,id=data,format=raw,cache=unsafe"),

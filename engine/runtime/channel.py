@@ -48,6 +48,7 @@ class Channel:
         self._hello = Stream(0, self._send)
         self._streams: dict[int, Stream] = {0: self._hello}
         self._tunnels = Tunnels(egress, write)
+        self._greeted = False
         self._reason: str | None = None
 
     # -- transport
@@ -69,6 +70,16 @@ class Channel:
             streams = list(self._streams.values())
         for stream in streams:
             stream.end(self._reason)
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the agent is known to be up."""
+        return self._greeted
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the line is gone."""
+        return self._reason is not None
 
     def close(self) -> None:
         """The task is over: every connection of the guest is closed when this returns."""
@@ -95,23 +106,42 @@ class Channel:
             return stream
 
     def hello(self, timeout: float) -> None:
-        """Wait until the agent has started; raises ChannelEnded, BrokenProtocol."""
+        """Wait until the agent has started, unless it is known to; raises ChannelEnded, BrokenProtocol."""
+        if self._greeted:
+            return
         frame = self._hello.next(timeout)
         if frame is None:
             raise ChannelEnded(f"the VM did not start within {timeout:.0f} s")
         if frame.kind != Kind.HELLO or json_object(frame.payload).get("version") != VERSION:
             raise BrokenProtocol("the guest's agent is of another version: rebuild the image")
+        self._greeted = True
+
+    def ping(self, timeout: float) -> None:
+        """Prove that the agent answers within so many seconds. Raises ChannelEnded, GuestRefused, BrokenProtocol."""
+        self._ask(Kind.PING, b"", timeout)
+        self._greeted = True
+
+    def rest(self) -> None:
+        """Have the guest wait for another host when this one leaves. Raises ChannelEnded, GuestRefused."""
+        self._ask(Kind.REST, b"")
+
+    def grant(self, egress: Egress) -> None:
+        """From here on the guest may reach what this says; until here it was granted nothing."""
+        before, self._egress, self._tunnels = self._tunnels, egress, Tunnels(egress, self._write)
+        before.end("the task begins")
 
     def set_up(self, *, lifetime_s: float, dies_alone: bool) -> None:
         """Entropy, clock, identity, egress listeners. Raises ChannelEnded, GuestRefused."""
         listeners = self._egress.listeners()
+        machine_id = uuid.uuid4().hex
         self._ask(
             Kind.SETUP,
             {
                 "seed": secrets.token_hex(64),
                 "time": time.time(),
                 "boot_id": str(uuid.uuid4()),
-                "hostname": "step",
+                "machine_id": machine_id,
+                "hostname": f"step-{machine_id[:8]}",
                 "egress": listeners,
                 "proxy": bool(listeners),
                 "env": dict.fromkeys(PROXY_VARIABLES, PROXY) if listeners else {},
@@ -161,21 +191,22 @@ class Channel:
                 raise GuestRefused(_error(frame.payload))
             if len(files) > MAX_FILES or sum(map(len, files.values())) > limit:
                 raise BrokenProtocol("the guest sent more files than it was asked for")
-        self._forget(stream)
+        self.forget(stream)
         return {path: bytes(content) for path, content in files.items()}
 
-    def _ask(self, kind: Kind, payload: bytes | dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, kind: Kind, payload: bytes | dict[str, Any], timeout: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
         stream = self.open()
         self._write(encode(kind, stream.number, payload))
-        frame = stream.answer(ANSWER_TIMEOUT_S)
-        self._forget(stream)
+        frame = stream.answer(timeout)
+        self.forget(stream)
         if frame.kind == Kind.ERR:
             raise GuestRefused(_error(frame.payload))
         if frame.kind != Kind.OK:
             raise BrokenProtocol("the guest answered a request with something else")
         return json_object(frame.payload or b"{}")
 
-    def _forget(self, stream: Stream) -> None:
+    def forget(self, stream: Stream) -> None:
+        """Nobody waits for this stream any more."""
         with self._lock:
             self._streams.pop(stream.number, None)
 

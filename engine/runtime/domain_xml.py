@@ -17,16 +17,27 @@ from engine.runtime.guest.wire import PORT
 NAMESPACE = "https://signalbox.example/xmlns/vm/1"
 PREFIX = "signalbox-"
 TB_CACHE_MB = 128
+# no_timer_check: a machine that boots many at once is late with their timers, and the kernel would panic over that
+KERNEL_ARGUMENTS = "quiet loglevel=0 panic=-1 no_timer_check console=ttyS0"
+WAITING = "waiting-in-the-pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Whose VM it is. All four are plain names (`session.NAME`). `process`: who works with it."""
+    """Whose VM it is. All four are plain names (`session.NAME`). `process`: who works with it.
+
+    A VM that waits for its task carries an id of its own as `task`, and WAITING as `run`.
+    """
 
     owner: str
     process: str
     task: str
     run: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether this VM has no task yet."""
+        return self.run == WAITING
 
 
 def domain_name(task_id: str) -> str:
@@ -43,8 +54,7 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
   <name>{escape(domain_name(mark.task))}</name>
   <uuid>{uuid}</uuid>
   <metadata>
-    <v:vm xmlns:v='{NAMESPACE}' owner={quoteattr(mark.owner)} process={quoteattr(mark.process)}
-      task={quoteattr(mark.task)} run={quoteattr(mark.run)}/>
+    {mark_element(mark, "v:")}
   </metadata>
   <memory unit='MiB'>{memory_mb}</memory>
   <vcpu>1</vcpu>
@@ -52,7 +62,7 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{escape(str(files["vmlinuz"]))}</kernel>
     <initrd>{escape(str(files["initrd.img"]))}</initrd>
-    <cmdline>quiet loglevel=0 panic=-1 console=ttyS0</cmdline>
+    <cmdline>{KERNEL_ARGUMENTS}</cmdline>
   </os>
   <features><acpi/><apic/><vmport state='off'/>{cache}</features>
   <cpu mode='maximum'/>
@@ -80,6 +90,13 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
   </devices>
 </domain>
 """
+
+
+def mark_element(mark: Mark, prefix: str = "") -> str:
+    """The mark as an XML element; libvirt itself adds prefix and namespace where it sets metadata of a live domain."""
+    space = f" xmlns:v='{NAMESPACE}'" if prefix else ""
+    pairs = (("owner", mark.owner), ("process", mark.process), ("task", mark.task), ("run", mark.run))
+    return f"<{prefix}vm{space} {' '.join(f'{name}={quoteattr(value)}' for name, value in pairs)}/>"
 
 
 def read_mark(metadata: str) -> Mark | None:

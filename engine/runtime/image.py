@@ -108,7 +108,8 @@ def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = Fa
             if old.get("root") == new["root"]:
                 progress(f"image {spec.name}: repacking the initramfs")
                 for part in KEPT:
-                    shutil.copy2(folder / part, fresh / part)
+                    # the bytes only: libvirt notes in attributes who uses the old file, and would believe that here
+                    shutil.copyfile(folder / part, fresh / part)
                 made = manifest.read(fresh)
             else:
                 progress(f"image {spec.name}: building the root")
@@ -165,6 +166,18 @@ def parts(images: Path, name: str) -> dict[str, Path]:
 def _how_to_get(name: str) -> str:
     verb = "build" if image_names.variants_of(name) is not None else "import"
     return f"run: signalbox image {verb} {name}" + (" ROOTFS.tar" if verb == "import" else "")
+
+
+def signature(files: Mapping[str, Path]) -> str:
+    """What tells whether any of the files was replaced or written to, without reading them. Raises BadInput.
+
+    The time of the last change of the inode is not part of it: libvirt gives kernel and initrd to QEMU's user and back.
+    """
+    try:
+        stats = [path.stat() for path in files.values()]
+    except OSError as error:
+        raise BadInput(f"an image changes just now: {error}", "try again when it is built") from None
+    return digest.of_value([[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns] for s in stats])
 
 
 def check_readable(files: Mapping[str, Path], uid: int, gid: int) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 
 import libvirt
 
-from engine.runtime.domain_xml import PREFIX
+from engine.runtime.domain_xml import PREFIX, Mark, read_mark
 from tests.acceptance.finder import Kind, Place
 
 libvirt.registerErrorHandler(lambda _context, _error: None, None)  # it would write to stderr what it raises anyway
@@ -29,7 +29,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._lock = threading.Lock()
         self._seen: dict[Place, None] = {}
-        self._seen_vms: set[str] = set()
+        self._seen_vms: set[tuple[str, Mark | None]] = set()
         self.error: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -72,10 +72,14 @@ class Sampler:
             connection.close()
 
     def _described_once(self, domain: libvirt.virDomain) -> list[Place]:
+        """Once while it waits for a task, and once when it has one."""
         name = domain.name()
-        if not name.startswith(PREFIX) or name in self._seen_vms or not (xml := _described(domain)):
+        if not name.startswith(PREFIX) or not (xml := _described(domain)):
             return []
-        self._seen_vms.add(name)
+        seen = (name, read_mark(xml))
+        if seen in self._seen_vms:
+            return []
+        self._seen_vms.add(seen)
         return [Place(Kind.DOMAIN_XML, name, xml.encode())]
 
 
@@ -104,11 +108,18 @@ def descriptions(uri: str) -> list[str]:
         connection.close()
 
 
-def pause(uri: str, name: str) -> None:
-    """Stop the clock of this VM."""
+def works_for(xml: str, task: str) -> bool:
+    """Whether this VM is the task's: one that waited in the pool keeps the name that it had there."""
+    mark = read_mark(xml)
+    return mark is not None and mark.task == task
+
+
+def pause(uri: str, task: str) -> None:
+    """Stop the clock of this task's VM."""
     connection = libvirt.open(uri)
     try:
-        connection.lookupByName(name).suspend()
+        [found] = [domain for domain in connection.listAllDomains() if works_for(_described(domain), task)]
+        found.suspend()
     finally:
         connection.close()
 

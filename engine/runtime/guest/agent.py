@@ -2,6 +2,7 @@
 
 It does what the host's `engine.runtime.channel` asks and nothing by itself: set-up, files, one command, its output,
 the files it leaves. When the host goes away the VM ends: at once, or after its command where that must not be cut off.
+Only a VM that was told to rest, before any set-up, waits for the next host: so it is saved, and its clones wake up.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from engine.runtime.guest.wire import CHUNK, HEADER, PORT, PROXY_PORT, VERSION, 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UID = 1000
+LONGEST_REST_S = 120  # of running time: a clone that nobody calls on ends itself
 
 
 class Machine:
@@ -41,7 +43,7 @@ class Machine:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x8 | 0x40))
 
-    def set_up(self, seed: bytes, now: float, boot_id: str, hostname: str) -> None:
+    def set_up(self, seed: bytes, now: float, boot_id: str, machine_id: str, hostname: str) -> None:
         """Entropy (RNDADDENTROPY, then RNDRESEEDCRNG), the clock, an identity of our own."""
         with Path("/dev/urandom").open("rb+", buffering=0) as random:
             fcntl.ioctl(random, 0x40085203, struct.pack("ii", len(seed) * 8, len(seed)) + seed)
@@ -50,6 +52,7 @@ class Machine:
         Path("/run/signalbox/boot_id").write_text(boot_id + "\n")
         bind = 4096
         ctypes.CDLL(None).mount(b"/run/signalbox/boot_id", b"/proc/sys/kernel/random/boot_id", None, bind, None)
+        Path("/etc/machine-id").write_text(machine_id + "\n")
         socket.sethostname(hostname)
 
     def name(self, address: str, host: str) -> None:
@@ -92,9 +95,12 @@ class Agent:
         self._doors = Doors(line, self._streams)
         self._env: dict[str, str] = {}
         self._dies_alone = True
+        self._rests = self._set = False
         self._exits: dict[int, int] = {}
         self._exited = threading.Condition()
         self._answers: dict[int, Callable[[int, bytes], None]] = {
+            Kind.PING: self._ping,
+            Kind.REST: self._rest,
             Kind.SETUP: self._set_up,
             Kind.PUT: self._put,
             Kind.EXEC: self._exec,
@@ -112,14 +118,21 @@ class Agent:
         """Until the host leaves. Then: end with it, or let a running command finish first."""
         self._machine.ready()
         threading.Thread(target=self._reap, daemon=True).start()
+        self._listen()
+        while self._rests:
+            self._listen(self._end_after(LONGEST_REST_S))
+        self._alone()
+
+    def _listen(self, forgotten: threading.Timer | None = None) -> None:
+        """Greet the host as soon as there is one, and answer it until it leaves."""
         uptime = float(Path("/proc/uptime").read_text().split()[0])
         self._line.send(Kind.HELLO, 0, {"version": VERSION, "uptime": uptime})
-        try:
+        if forgotten is not None:
+            forgotten.cancel()
+        with contextlib.suppress(EOFError):
             while True:
                 kind, number, length = HEADER.unpack(self._line.read(HEADER.size))
                 self._answer(kind, number, self._line.read(length))
-        except EOFError:
-            self._alone()
 
     def _answer(self, kind: int, number: int, payload: bytes) -> None:
         try:
@@ -144,19 +157,40 @@ class Agent:
     def _at(self, path: str) -> Path:
         return self._machine.root / path.lstrip("/")
 
+    def _end_after(self, seconds: float) -> threading.Timer:
+        """A VM that everybody forgot ends by itself."""
+        timer = threading.Timer(seconds, self._machine.power_off)
+        timer.daemon = True
+        timer.start()
+        return timer
+
     # -- set-up
+
+    def _ping(self, number: int, _: bytes) -> None:
+        self._line.send(Kind.OK, number)
+
+    def _rest(self, number: int, _: bytes) -> None:
+        """The host will leave, and another one come. Never again once this VM knows something of a step."""
+        if self._set:
+            raise PermissionError("this VM was set up: it ends with its host")
+        self._rests = True
+        self._line.send(Kind.OK, number)
 
     def _set_up(self, number: int, payload: bytes) -> None:
         request = json.loads(payload)
-        self._machine.set_up(bytes.fromhex(request["seed"]), request["time"], request["boot_id"], request["hostname"])
+        self._set, self._rests = True, False
+        self._machine.set_up(
+            bytes.fromhex(request["seed"]),
+            request["time"],
+            request["boot_id"],
+            request["machine_id"],
+            request["hostname"],
+        )
         self._env = request["env"]
         self._dies_alone = request["dies_alone"]
-        # A VM that everybody forgot ends by itself.
-        timer = threading.Timer(request["lifetime_s"], self._machine.power_off)
-        timer.daemon = True
-        timer.start()
+        self._end_after(request["lifetime_s"])
         if os.getpid() == 1:
-            Path("/etc/hosts").write_text("127.0.0.1 localhost\n")
+            Path("/etc/hosts").write_text(f"127.0.0.1 localhost {request['hostname']}\n")
         for entry in request["egress"]:
             self._machine.name(entry["address"], entry["host"])
             self._doors.forward(entry["address"], entry["port"], entry["host"])

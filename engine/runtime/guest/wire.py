@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PORT = "signalbox.agent.0"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("!BII")
 WINDOW = 256 * 1024
 CHUNK = 32 * 1024
@@ -48,6 +48,8 @@ class Kind(enum.IntEnum):
     OPENED = 17
     WINDOW = 18
     CLOSE = 19
+    PING = 20
+    REST = 21
 
 
 def find_port(name: str) -> str:

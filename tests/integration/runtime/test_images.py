@@ -14,7 +14,7 @@ import pytest
 from engine.domain.ports import VmTask
 from engine.runtime import erofs, gallery, image, inspection, manifest, own_root
 from engine.runtime.hypervisor import LibvirtHypervisor
-from tests.plugins_vm import ROOT, Plain
+from tests.plugins_vm import ROOT, URI, Plain
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -73,7 +73,7 @@ def test_a_root_of_one_s_own_boots(tmp_path: Path, vm_images: Path, hypervisor: 
     subprocess.run(["fsck.erofs", f"--extract={tmp_path / 'root'}", packed], check=True, capture_output=True)
 
     def examine(folder: Path) -> list[inspection.Finding]:
-        trial = LibvirtHypervisor(hypervisor._uri, folder.parent, f"test-{os.getpid()}", "tcg")
+        trial = LibvirtHypervisor(URI, folder.parent, f"test-{os.getpid()}", "tcg")
         try:
             return [*inspection.inspect(folder), inspection.boot(trial, name)]
         finally:

@@ -24,7 +24,7 @@ from engine.runtime.guest import agent, wire
 class Harmless(agent.Machine):
     root = Path(sys.argv[2])
     def ready(self): pass
-    def set_up(self, seed, now, boot_id, hostname): pass
+    def set_up(self, seed, now, boot_id, machine_id, hostname): pass
     def name(self, address, host): pass
     def user(self): return {}
     def own(self, fd): pass

@@ -15,7 +15,7 @@ from engine.runtime import session
 from engine.runtime.channel import Channel, GuestRefused
 from engine.runtime.egress import MAX_ROWS, Egress
 from engine.runtime.frames import MAX_FRAME, BrokenProtocol, Kind, encode
-from engine.runtime.guest.wire import HEADER, WINDOW
+from engine.runtime.guest.wire import HEADER, VERSION, WINDOW
 from engine.runtime.streams import MAX_UNCOUNTED, ChannelEnded
 from tests.plugins_vm import Plain
 from tests.unit.runtime.test_session_with_the_real_agent import task
@@ -45,7 +45,7 @@ FRAMES = st.builds(
     st.integers(0, 12),
     PAYLOADS,
 )
-HELLO = encode(Kind.HELLO, 0, {"version": 1})
+HELLO = encode(Kind.HELLO, 0, {"version": VERSION})
 
 
 @settings(max_examples=300, deadline=None)
