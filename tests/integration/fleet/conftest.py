@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -80,9 +82,12 @@ class Fleets:
         return next(at for name, at in self.driven if name == run_id)
 
     def listens(self) -> int:
-        """How many connections hear of new jobs."""
+        """How many connections hear of new jobs; none while the server is away."""
         ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        return self.count(f"{ours} AND query LIKE 'LISTEN%'")
+        try:
+            return self.count(f"{ours} AND query LIKE 'LISTEN%'")
+        except sa.exc.OperationalError:
+            return 0
 
     def jobs(self, state: str = "") -> int:
         """How many jobs there are (in a state)."""
@@ -96,6 +101,10 @@ class Fleets:
         for fleet in self.made:
             fleet.stop(10)
         self.database.close()
+        with warnings.catch_warnings():
+            # what was held of a server that died was never closed, and says so when it is collected
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
+from engine.secrets.embedded import EmbeddedBao
 from engine.store import grants
 from tests.architecture.sources import REPOSITORY
 from tests.integration.roles.conftest import OWNER, Roles
@@ -79,12 +81,16 @@ def test_migrate_grants_web_and_worker(roles: Roles, tmp_path: Path) -> None:
             return bool(connection.scalar(sa.text("SELECT count(*) FROM worker WHERE ended_at IS NULL")))
 
     web = environ(tmp_path / "web", roles.of(grants.BOT), LISTEN=listen)
-    worker = environ(tmp_path / "worker", roles.of(grants.WORKER))
+    bao = EmbeddedBao(Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp")) / "bao")  # a socket's path is short
+    bao.start()
+    vault = {"VAULT_ADDR": bao.connection().shown, "VAULT_SECRET_ID": bao.connection().secret_id}
+    worker = environ(tmp_path / "worker", roles.of(grants.WORKER), **vault)
     logs = tmp_path / "web.log", tmp_path / "worker.log"
     with process(web, logs[0], "web", serves), process(worker, logs[1], "worker", has_joined):
         assert requests.get(f"http://{listen}/healthz", timeout=10).json() is not None
     assert not has_joined(), "it left in good order"
     engine.dispose()
+    bao.stop()
 
     for log in logs:
         assert "permission denied" not in log.read_text()

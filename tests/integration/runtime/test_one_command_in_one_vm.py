@@ -168,7 +168,7 @@ def test_an_image_that_is_not_there_names_the_command_that_builds_it(hypervisor:
     """Both for the digest and for a run."""
     with pytest.raises(BadInput) as caught:
         hypervisor.image_digest("nosuch")
-    assert caught.value.remedy == "run: signalbox image build nosuch"
+    assert caught.value.remedy == "run: signalbox image import nosuch ROOTFS.tar"
     with pytest.raises(BadInput):
         hypervisor.run(task("true", image="nosuch"), Plain(), print)
 
