@@ -1,7 +1,8 @@
 """VMs that wait for a task: booted, warm, paused, knowing nothing. Each is used once. Used by the hypervisor.
 
 One thread keeps as many of each make as were lately at work at once: one boot at a time, with a small share of the
-processors, and giving way while a task's own VM boots. What waits too long, does not answer or stems from another image is destroyed, never handed out.
+processors, and giving way while a task's own VM boots. What waits too long, does not answer or stems from another image
+is destroyed, never handed out.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ from engine.runtime.hypervisor import LibvirtHypervisor
 from tests.integration.runtime.harness import task
 from tests.plugins_vm import Plain
 uri, images, owner, templates, at_once, *numbers = sys.argv[1:]
-ours = LibvirtHypervisor(uri, Path(images), owner, "tcg", f"w-{uuid.uuid4().hex[:8]}", warm=2, templates=Path(templates))
+process = f"w-{uuid.uuid4().hex[:8]}"
+ours = LibvirtHypervisor(uri, Path(images), owner, "tcg", process, warm=2, templates=Path(templates))
 ours.sweep()
 print("swept", flush=True)
 def serve(number):
