@@ -194,10 +194,10 @@ class Channel:
         self.forget(stream)
         return {path: bytes(content) for path, content in files.items()}
 
-    def _ask(self, kind: Kind, payload: bytes | dict[str, Any], timeout: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
+    def _ask(self, kind: Kind, payload: bytes | dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
         stream = self.open()
         self._write(encode(kind, stream.number, payload))
-        frame = stream.answer(timeout)
+        frame = stream.answer(ANSWER_TIMEOUT_S if timeout is None else timeout)
         self.forget(stream)
         if frame.kind == Kind.ERR:
             raise GuestRefused(_error(frame.payload))

@@ -211,11 +211,12 @@ class Workshop:
             return None
         return self._templates.find(self._key(make))
 
-    def _save_template(self, make: Make, boot_timeout_s: float) -> None:
+    def _save_template(self, make: Make, boot_timeout_s: float, attend: Callable[[Channel], None]) -> None:
         """Boot a VM that will never see a task, let it run its tools once, and save it."""
         assert self._templates is not None  # noqa: S101 - as above
         key = self._key(make)
         machine = Machine(self._host, make)
+        attend(machine.channel)
         try:
             machine.boot(self._xml(make, self.mark(f"template-{machine.id}", WAITING), machine.id))
             machine.yield_to_others()
@@ -223,19 +224,22 @@ class Workshop:
             machine.rest()
             if not self.is_current(make):
                 raise Unavailable(f"image {make.image} changed while a VM booted from it")
-            self._templates.save(key, machine.id)
+            try:
+                self._templates.save(key, machine.id)
+            except Unavailable as error:
+                log.warning("no VM can be saved here; from now on every VM boots", why=str(error))
+                self._templates = None
         finally:
             machine.end()
 
-    def for_the_pool(self, make: Make, boot_timeout_s: float) -> Machine:
-        """A VM that ran its tools once, knows nothing of any step, and stands still. Raises Unavailable, BadInput."""
+    def for_the_pool(self, make: Make, boot_timeout_s: float, attend: Callable[[Channel], None]) -> Machine:
+        """A VM that ran its tools once, knows nothing of any step, and stands still. Raises Unavailable, BadInput.
+
+        `attend` gets the channel of each VM that is begun: ending it ends this soon.
+        """
         if self._templates is not None and self._template(make) is None:
-            try:
-                self._save_template(make, boot_timeout_s)
-            except Unavailable as error:
-                log.warning("no VM could be saved here; from now on every VM boots", why=str(error))
-                self._templates = None
-        machine = self.fresh(make, self.mark(f"waiting-{uuid.uuid4()}", WAITING))
+            self._save_template(make, boot_timeout_s, attend)
+        machine = self.fresh(make, self.mark(f"waiting-{uuid.uuid4()}", WAITING), attend=attend)
         try:
             machine.yield_to_others()
             machine.warm_up(boot_timeout_s)

@@ -1,8 +1,8 @@
 """VMs that wait for a task: booted, warm, paused, knowing nothing. Each is used once. Used by the hypervisor.
 
 One thread keeps as many of each make as were lately at work at once: one boot at a time, with a small share of the
-processors, and giving way while a task's own VM boots. What waits too long, does not answer or stems from another
-image is destroyed, never handed out.
+processors, and giving way while a task's own VM boots. What waits too long, does not answer or stems from another image
+is destroyed, never handed out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from engine.domain.errors import SignalboxError
+from engine.runtime.channel import Channel
 from engine.runtime.egress import Egress
 from engine.runtime.machine import Machine, Make, Workshop
 from engine.runtime.memory import Memory, Room
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 LOOKED_AGAIN_S = 2.0
 GIVES_WAY_S = 10.0  # to tasks whose VMs boot; not for ever, or where tasks never cease none would ever be ready
 BOOT_TIMEOUT_S = 180.0
+CLOSES = "the pool closes"
 AFTER_A_FAILURE_S = (5.0, 300.0)  # first pause, longest
 
 
@@ -58,6 +60,7 @@ class Pool:
     _failures: int = 0
     _rests_until: float = 0.0
     _busy_since: float = 0.0
+    _making: Channel | None = None
 
     # -- for tasks
 
@@ -128,7 +131,9 @@ class Pool:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            thread = self._thread
+            thread, making = self._thread, self._making
+        if making is not None:
+            making.ended(CLOSES)  # one that boots just now need not come up for that
         while self.give_up_one():
             pass
         if thread is not None:
@@ -192,13 +197,20 @@ class Pool:
         make = max(lacks, key=lambda one: lacks[one], default=None)
         return make if make is not None and lacks[make] > 0 else None
 
+    def _attend(self, channel: Channel) -> None:
+        with self._changed:
+            self._making = channel
+            closed = self._closed
+        if closed:
+            channel.ended(CLOSES)
+
     def _add(self, make: Make) -> bool:
         """Make one VM and put it with the others; False when it was not to be."""
         room = self.memory.spare(make.cost_mb)
         if room is None:
             return False
         try:
-            machine = self.workshop.for_the_pool(make, BOOT_TIMEOUT_S)
+            machine = self.workshop.for_the_pool(make, BOOT_TIMEOUT_S, self._attend)
         except Exception as error:  # the rim of a thread: without a pool tasks boot their own VM, which is only slower
             self.memory.release(room)
             first, longest = AFTER_A_FAILURE_S
@@ -210,6 +222,7 @@ class Pool:
             return False
         self._failures = 0
         with self._changed:
+            self._making = None
             kept = self._kept.get(make)
             if not self._closed and kept is not None:
                 kept.waiting.append((machine, room))
