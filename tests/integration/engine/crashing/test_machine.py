@@ -58,7 +58,7 @@ mostly = st.sampled_from((True, True, True, False))
 somewhere = st.tuples(st.integers(0, 250), st.none())
 there = st.tuples(st.integers(0, 8), st.sampled_from((At.COMMIT, At.ANSWER, At.GATE, At.SECRET, At.LIBVIRT)))
 in_a_vm = st.tuples(st.integers(0, 15), st.just(At.VM))
-others = st.lists(st.sampled_from(sorted(deeds.MEANWHILE)), min_size=1, max_size=4).map(tuple)
+others = st.lists(st.sampled_from(sorted(deeds.MEANWHILE)), min_size=1, max_size=3).map(tuple)
 
 
 def strikes(*kinds: Kind) -> st.SearchStrategy[Fault]:

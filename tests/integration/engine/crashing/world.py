@@ -223,7 +223,7 @@ class World:
             struck.slept_s = 2 * LONG_S
             self._end_claims(models.Worker.id == struck.worker.claim.id)
         other = 1 - number if self.is_shared else number
-        for name in fault.then:
+        for name in ("round", *fault.then) if fault.kind is Kind.PAUSE else fault.then:  # first somebody takes over
             if name == DIES and fault.kind is Kind.PAUSE:
                 self.do(other, self.drive, Fault(Kind.KILL, 0, At.GATE))
                 self._acting, self.chaos.struck = number, where
