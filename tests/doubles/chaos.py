@@ -11,7 +11,7 @@ import enum
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -114,7 +114,8 @@ class Chaos:
             self._left -= 1
             return None
         if fault.kind is Kind.CUT and at not in ON_THE_DATABASE:
-            return None  # it strikes at the next statement
+            self._fault = replace(fault, at=None)  # it strikes at the next statement
+            return None
         self._fault, self.struck = None, at
         return fault
 

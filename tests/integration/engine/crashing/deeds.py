@@ -139,13 +139,10 @@ CHANGES: Mapping[str, Callable[[World], None]] = {
 
 
 def settle(world: World) -> None:
-    """No more faults: what was down is back, what died comes back, and time passes beyond all that is waited for."""
+    """No more faults: what was down is back, and time passes beyond all that is waited for."""
     vault(world, up=True)
     libvirt(world, up=True)
     world.outside.plan.clear()
-    world.claims_end()
-    for number in range(len(world.processes)):
-        world.die(number)
     world.claims_end()
     for seconds in SETTLING_S:
         for number in range(len(world.processes)):

@@ -105,7 +105,10 @@ def no_change_twice_without_a_person(seen: Seen) -> Wrong:
 
 
 def no_change_without_a_held_gate(seen: Seen) -> Wrong:
-    """The newest verdict of the gate before a change held, was not late, and is newer than what it judged."""
+    """The newest verdict of the gate before a change held, was not late, and is newer than what it judged.
+
+    A change that is tried again has it measured again.
+    """
     for attempt in seen.attempts:
         leg = seen.journey.leg(attempt.leg)
         undo = leg.role is Role.ROLLBACK and seen.journey.rollback_of(attempt.step) is not None
@@ -117,10 +120,10 @@ def no_change_without_a_held_gate(seen: Seen) -> Wrong:
         if gate is None or not before or before[-1].verdict is not Verdict.HELD:
             yield f"{attempt.leg} was started and the gate before it did not hold"
             continue
-        judged = [row for row in seen.attempts if (row.run_id, row.leg) == (attempt.run_id, gate.of)]
+        judged = [row for row in seen.attempts if row.run_id == attempt.run_id and row.leg in {gate.of, attempt.leg}]
         ends = [row.ended_at for row in judged if row.ended_at and row.started_at < attempt.started_at]
-        if ends and before[-1].begun_at < ends[-1]:
-            yield f"{attempt.leg} was started by a verdict older than what it judged"
+        if ends and before[-1].begun_at < max(ends):
+            yield f"{attempt.leg} was started by a verdict older than what was tried before"
 
 
 def a_gate_opens_by_its_verdict_only(seen: Seen) -> Wrong:
@@ -191,7 +194,7 @@ def people_are_told(seen: Seen) -> Wrong:
 def targets_are_held(seen: Seen) -> Wrong:
     """A run that is past its first leg holds all its targets until it ended and nothing of it lives."""
     hosts = {target.host for target in seen.runbook.targets.values()}
-    living = {vm.task.run_id for vm in seen.outside.vms.values() if vm.task.id in seen.outside.tokens}
+    living = {vm.task.run_id for vm in seen.outside.vms.values()}
     for run in seen.runs:
         mine = {lock.target for lock in seen.locks if lock.run_id == run.id}
         first = run.leg == seen.journey.line[0].id

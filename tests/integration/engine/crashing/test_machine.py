@@ -57,8 +57,10 @@ alerts = st.lists(st.sampled_from(BODIES), min_size=1, max_size=3)
 mostly = st.sampled_from((True, True, True, False))
 somewhere = st.tuples(st.integers(0, 250), st.none())
 there = st.tuples(st.integers(0, 8), st.sampled_from((At.COMMIT, At.ANSWER, At.GATE, At.SECRET, At.LIBVIRT)))
-in_a_vm = st.tuples(st.integers(0, 15), st.just(At.VM))
-others = st.lists(st.sampled_from(sorted(deeds.MEANWHILE)), min_size=1, max_size=4).map(tuple)
+in_a_vm = st.tuples(st.integers(0, 6), st.just(At.VM))
+others = st.lists(st.sampled_from([*sorted(deeds.MEANWHILE), "drive", "drive", "drive"]), min_size=1, max_size=3).map(
+    tuple
+)
 
 
 def strikes(*kinds: Kind) -> st.SearchStrategy[Fault]:
@@ -77,12 +79,13 @@ def faults(*kinds: Kind) -> st.SearchStrategy[Fault | None]:
 
 any_fault = faults(*Kind)
 dead_or_cut = faults(Kind.KILL, Kind.CUT)
+overtaken = st.builds(Fault, st.just(Kind.RACE), st.integers(0, 10), st.just(At.STATEMENT), st.just(("watch",)))
 plans: st.SearchStrategy[dict[str, str]] = st.one_of(
     st.just({}),
     st.just({}),
     st.dictionaries(st.sampled_from(LEGS), st.sampled_from(ENDINGS), min_size=1, max_size=1),
     st.dictionaries(st.sampled_from(CHECKS), st.sampled_from(FOUND), min_size=1, max_size=1),
-    st.sampled_from(({"vault": "down"}, {"libvirt": "down"})),
+    st.sampled_from(({"vault": "down"}, {"libvirt": "down"}, {"image": "another"})),
 )
 
 
@@ -162,8 +165,10 @@ class Machine(RuleBasedStateMachine):
         self.world.outside.plan = work.plan
         deeds.vault(self.world, up="vault" not in work.plan)
         deeds.libvirt(self.world, up="libvirt" not in work.plan)
+        image = self.world.outside.image
+        self.world.outside.image = work.plan.get("image", "").encode() or image
         self.do(work.number, deeds.drive, work.fault)
-        self.world.outside.plan = {}
+        self.world.outside.plan, self.world.outside.image = {}, image
         deeds.vault(self.world, up=True)
         deeds.libvirt(self.world, up=True)
 
@@ -206,7 +211,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- sources and people
 
-    @rule(bodies=alerts, number=who, fault=dead_or_cut, struck=any_fault, work=works)
+    @rule(bodies=alerts, number=who, fault=dead_or_cut, struck=any_fault | overtaken, work=works)
     def alerts_come(
         self, bodies: list[str], number: int, fault: Fault | None, struck: Fault | None, work: Work
     ) -> None:

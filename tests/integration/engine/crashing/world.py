@@ -27,6 +27,7 @@ from tests.doubles.engine import FakeClock, FakeHarness, FakeProbeRunner, FakeRu
 from tests.doubles.outside import MintingSecrets, Outside, PlannedGates, VmHost
 from tests.doubles.toy import directory, toy_runbook
 from tests.integration.engine.conftest import ANA, BEN
+from tests.integration.engine.crashing.invariants import ALWAYS, wrong
 from tests.integration.engine.crashing.seen import Heard, Seen, look
 
 RUNBOOK = replace(toy_runbook(), alertnames=("ToyBroken", "ToySlow"))
@@ -223,14 +224,16 @@ class World:
             struck.slept_s = 2 * LONG_S
             self._end_claims(models.Worker.id == struck.worker.claim.id)
         other = 1 - number if self.is_shared else number
-        for name in fault.then:
+        for name in ("round", *fault.then) if fault.kind is Kind.PAUSE else fault.then:  # first somebody takes over
             if name == DIES and fault.kind is Kind.PAUSE:
                 self.do(other, self.drive, Fault(Kind.KILL, 0, At.GATE))
                 self._acting, self.chaos.struck = number, where
                 continue
             with contextlib.suppress(*ANSWERED_WITH_AN_ERROR):
                 self.meanwhile[name](self, self.processes[other])
-        self.look()  # what ended by now must stay as it ended
+        seen = self.look()  # what ended by now must stay as it ended
+        if fault.kind is Kind.PAUSE:  # and while somebody is paused, no less holds than at other times
+            self.outside.wrong.extend(wrong(seen, ALWAYS))
 
     # -- facts
 
@@ -244,4 +247,7 @@ class World:
             attempt = session.get(models.Attempt, attempt_id)
             if attempt is None or attempt.state is not AttemptState.STARTED:
                 return "it was given up, or nobody started it"
+            worker = session.get(models.Worker, attempt.worker)
+            if worker is None or worker.ended_at is not None:
+                return "its worker was declared dead"
             return "the kill switch is on" if switch.read(session).on else ""
