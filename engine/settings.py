@@ -46,13 +46,13 @@ class Settings(BaseModel):
         "auto", description="kvm insists on KVM; auto probes it with a short boot"
     )
     warm_vms: int = Field(
-        0, ge=0, le=64, description="VMs of one image that wait, booted and paused, for a step; 0: each step boots"
+        2, ge=0, le=64, description="VMs of one image that wait, booted and paused, for a step; 0: each step boots"
     )
     vm_memory_mb: int = Field(
         0, ge=0, description="memory of all VMs of a process together; 0: 60 % of what is available at the start"
     )
     clones: Literal["auto", "off"] = Field(
-        "off",
+        "auto",
         description="auto: new VMs are clones of a saved one where libvirt and its files are ours (root, session)",
     )
     listen: str = Field("127.0.0.1:8080", pattern=r"^[^:]+:\d+$", description="HOST:PORT of the web server")
