@@ -13,7 +13,7 @@ from typing import Protocol
 
 from engine.domain.alert import Alert, Delivery
 from engine.domain.chain import Head
-from engine.domain.directory import Site
+from engine.domain.directory import Address, Site
 from engine.domain.gate import Check, Facts, Json, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
@@ -88,12 +88,18 @@ class SecretValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """One egress permission: the guest dials `host:port`, the host connects to `address:address_port`."""
+    """One egress permission: the guest dials `host:port`, the host connects to `address:address_port`.
+
+    `address`: an IP literal, or a name that is resolved when the guest dials. `private`: such a name may lead to a
+    private address. `never`: Signalbox's own ends, which it must not lead to.
+    """
 
     host: str
     port: int
     address: str
     address_port: int
+    private: bool = False
+    never: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +145,7 @@ class Ending(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One connection that the egress proxy saw, allowed or refused."""
+    """One connection that the egress proxy saw; or `count` refused alike, or ones too many to be listed."""
 
     host: str
     port: int
@@ -148,6 +154,7 @@ class Connection:
     bytes_down: int
     seconds: float
     error: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

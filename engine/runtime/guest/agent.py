@@ -337,8 +337,9 @@ class Agent:
         if number in self._streams:
             self._streams[number].feed_eof()
 
-    def _close(self, number: int, _: bytes) -> None:
+    def _close(self, number: int, payload: bytes) -> None:
         if number in self._streams:
+            self._streams[number].broken = bool(payload)
             self._streams[number].kill()
 
     def _window(self, number: int, payload: bytes) -> None:

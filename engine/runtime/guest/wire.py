@@ -114,6 +114,7 @@ class Stream:
         self._eof = False
         self._credit = WINDOW
         self.dead = False
+        self.broken = False  # it did not end by itself
 
     def feed(self, data: bytes) -> None:
         with self._changed:
