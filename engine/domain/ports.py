@@ -108,7 +108,9 @@ class VmTask:
 
     `id` names the VM and is unique for ever (the attempt's or probe's id). `outlives_worker`: true for a changing
     step, whose VM must not die with a lost libvirt connection. `collect`: a guest directory whose regular files come
-    back (at most `collect_limit` bytes in all).
+    back (at most `collect_limit` bytes in all). `cpu_percent`: of one processor, for the whole VM; 0: all that it has.
+    `disk_mb`: all that it may write, in its memory; 0: half of that. `processes`: at once, threads included.
+    `output_limit`: bytes of each of stdout and stderr. `egress_limit`: bytes of all connections, both ways.
     """
 
     id: str
@@ -117,6 +119,11 @@ class VmTask:
     argv: tuple[str, ...]
     timeout_s: float
     memory_mb: int = 384
+    vcpus: int = 1
+    cpu_percent: int = 0
+    disk_mb: int = 0
+    processes: int = 256
+    egress_limit: int = 1 << 30
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     files: tuple[FileIn, ...] = ()
@@ -160,6 +167,8 @@ class Connection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
     """What came back. `stdout`/`stderr` are redacted and cut at the limit. `files`: relative path -> bytes (raw).
+
+    `reason` is empty only when the command itself ended it and nothing was missing: no limit was met, all files came.
 
     `received`: guest path -> digest of each FileIn as the guest itself hashed it.
     """

@@ -73,6 +73,11 @@ class Egress:
         """Whether the limit cut anything off."""
         return self._used_up
 
+    @property
+    def limit(self) -> str:
+        """The limit, for a person."""
+        return f"egress: {(self._limit or 0) / (1 << 20):g} MB"
+
     def listeners(self) -> list[dict[str, str | int]]:
         """Where the guest listens for each declared host:port: a loopback address a name; an IP literal is itself."""
         known: dict[str, str] = {}
@@ -92,7 +97,7 @@ class Egress:
         shown = host if PRINTABLE.fullmatch(host) else "(malformed)"
         entry = Entry(shown, port, allowed=True)
         if reach is None or self._used_up:
-            self.refuse(entry, self.why_used_up() if reach is not None else UNDECLARED)
+            self.refuse(entry, self._why_cut() if reach is not None else UNDECLARED)
             return entry, None
         with self._lock:
             if len(self._listed) < MAX_ROWS:
@@ -148,14 +153,13 @@ class Egress:
         with self._lock:
             if self._limit is not None and self._up + self._down + up + down > self._limit:
                 self._used_up = True
-                entry.error = self.why_used_up()
+                entry.error = self._why_cut()
                 raise UsedUp(entry.error)
             self._up, self._down = self._up + up, self._down + down
             entry.up, entry.down = entry.up + up, entry.down + down
 
-    def why_used_up(self) -> str:
-        """The limit, for a person."""
-        return f"the step may exchange {(self._limit or 0) / (1 << 20):g} MB in all, and has"
+    def _why_cut(self) -> str:
+        return f"the step's limit is met ({self.limit})"
 
     def records(self) -> tuple[Connection, ...]:
         """What happened, in order; a flood ends in a row that counts what is not listed, with its bytes."""

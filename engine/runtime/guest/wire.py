@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PORT = "signalbox.agent.0"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("!BII")
 WINDOW = 256 * 1024
 CHUNK = 32 * 1024

@@ -109,6 +109,6 @@ def test_the_limit_counts_both_ways_and_all_connections() -> None:
     assert (reach, refused.allowed) == (None, False)
     rows = {(row.port, row.allowed): row for row in egress.records()}
     assert (rows[22, True].bytes_up, rows[22, True].bytes_down) == (6, 0)
-    assert "in all, and has" in rows[22, True].error
+    assert "limit is met" in rows[22, True].error
     assert rows[22, False].error == rows[22, True].error
     assert rows[5432, True].error == ""
