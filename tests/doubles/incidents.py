@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.domain.alert import Severity
-from engine.domain.gate import Json
 from engine.domain.incident import (
     AlertView,
     ApprovalView,
@@ -116,25 +115,6 @@ LEGS = (
     ("production-healthy", "gate", "Production is well", "todo", ""),
     ("close", "close", "Close", "todo", ""),
 )
-
-
-def connection(host: str, port: int, error: str = "", count: int = 1) -> dict[str, Any]:
-    """A row as an attempt keeps it: allowed without an error, or else refused for it."""
-    told = {"bytes_up": 12, "bytes_down": 340, "seconds": 0.2} if not error else {"bytes_up": 0, "bytes_down": 0}
-    return {"host": host, "port": port, "allowed": not error, "error": error, "count": count, **told}
-
-
-def reaching() -> IncidentView:
-    """A step before a gate tried what it may not reach."""
-    undeclared = "not declared for this step"
-    tried: list[Json] = [
-        connection("staging", 22),
-        connection("db.internal", 5432, "the name leads to 10.0.4.9, a private address"),
-        connection("example.com", 443, undeclared, 3),
-    ]
-    ordinary = run()
-    staging = dataclasses.replace(ordinary.attempts[1], connections=tried)
-    return incident(dataclasses.replace(ordinary, attempts=(ordinary.attempts[0], staging)))
 
 
 def legs(**marks: str) -> tuple[LegView, ...]:

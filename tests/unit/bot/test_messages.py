@@ -79,7 +79,6 @@ STORIES: dict[str, Callable[[], IncidentView]] = {
     "halted": told.halted,
     "completed": told.completed,
     "empty": told.empty,
-    "reaching": told.reaching,
     "hostile": told.hostile,
     "hostile and long": lambda: told.hostile(told.HOSTILE * 40),
     "ten thousand letters": lambda: told.hostile("x" * 10_000),
@@ -143,74 +142,6 @@ def test_an_approval_names_the_people_what_was_tested_and_both_buttons() -> None
     ids = [e["action_id"] for e in block(message, "actions")["elements"]]
     assert ids == ["approval.approve", "approval.reject", "approval.extend"]
     assert {e["value"] for e in block(message, "actions")["elements"]} == {"tok-approve"}
-
-
-def gate_of(incident: IncidentView, connections: Any = None) -> Message:
-    """The message of the gate after the step `staging`, which connected like this."""
-    run = incident.runs[0]
-    if connections is not None:
-        staging = dataclasses.replace(run.attempts[1], connections=connections)
-        run = dataclasses.replace(run, attempts=(run.attempts[0], staging))
-    return messages.gate(incident, run, run.verdicts[1], BASE)
-
-
-def test_a_gate_shows_what_its_step_tried_and_may_not_reach() -> None:
-    """Each place once, with its number; most tried first; nothing of what was allowed, nothing of another step."""
-    seen = list(texts(list(gate_of(told.reaching()).blocks)))
-    (section,) = [each for each in seen if "may not reach" in each]
-    assert section.splitlines() == [
-        "*staging* tried what it may not reach:",
-        "⛔ refused: `example.com:443` ×3 (not declared for this step)",
-        "⛔ refused: `db.internal:5432` (the name leads to 10.0.4.9, a private address)",
-    ]
-    assert "refused" not in str(gate_of(told.incident()).blocks)
-    run = told.reaching().runs[0]
-    assert "refused" not in str(messages.gate(told.reaching(), run, run.verdicts[0], BASE).blocks)
-
-
-def test_a_gate_speaks_of_the_attempt_that_it_judged() -> None:
-    """Not of a later try of its step, nor of another step, nor of one that still runs."""
-    tries = [
-        dataclasses.replace(told.attempt(leg, AttemptState.FINISHED, start_s), id=f"{leg}-{start_s}")
-        for leg, start_s in (("diagnose", 5), ("staging:rehearse", 30), ("staging", 50), ("other", 70), ("staging", 90))
-    ]
-    tries.append(told.attempt("staging", AttemptState.STARTED, 80))
-    run = told.run(attempts=tuple(tries))
-
-    def judged(of: str, ended_s: float) -> str:
-        found = story.judged(run, told.verdict("g", of, Verdict.HELD, ended_s))
-        return found.id if found else "none"
-
-    assert judged("diagnose", 30) == "diagnose-5"
-    assert judged("staging:rehearse", 60) == "staging:rehearse-30"
-    assert [judged("staging", at_s) for at_s in (20, 60, 85, 100, 120)] == [
-        *("none", "staging:rehearse-30", "staging-50", "staging-50", "staging-90"),
-    ]
-
-
-def test_what_older_releases_recorded_one_by_one_is_counted() -> None:
-    row = {"host": "a.test", "port": 1, "allowed": False, "error": "not declared for this step"}
-    seen = str(gate_of(told.incident(), [row, row, {"host": "b.test", "port": 2, "allowed": True}, row]).blocks)
-
-    assert "`a.test:1` ×3 (not declared for this step)" in seen
-    assert "b.test" not in seen
-
-
-@pytest.mark.parametrize("text", ["x", told.HOSTILE, told.HOSTILE * 40, "`" * 99, "&" * 10_000])
-def test_a_flood_of_refusals_is_bounded_and_escaped(text: str) -> None:
-    """Its rows are made of what a guest asked for."""
-    rows = [told.connection(f"{number}{text}", 443, text, number) for number in range(1, 500)]
-    message = gate_of(told.incident(), rows)
-    (section,) = [each for each in texts(list(message.blocks)) if "tried what it may not reach" in each]
-    assert len(section) < 1100
-    assert section.endswith("more on the dashboard")
-    assert "<" not in section
-    assert section.count("\n") == section.count("⛔ refused: ") + 1
-
-
-@pytest.mark.parametrize("rows", [None, {}, "x", [7, None, {}, {"allowed": False}], [{"allowed": False, "count": "x"}]])
-def test_a_record_that_is_odd_breaks_no_message(rows: Any) -> None:
-    gate_of(told.incident(), rows)
 
 
 def test_the_buttons_of_an_approval_stand_before_its_preview() -> None:

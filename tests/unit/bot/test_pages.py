@@ -13,7 +13,6 @@ from bot.app import create_app
 from bot.options import BotOptions
 from bot.views.render import page
 from engine.domain.errors import Unavailable
-from engine.domain.gate import Json
 from engine.domain.incident import Person, WorkerView
 from tests.doubles import incidents as told
 from tests.doubles.service import FakeService
@@ -161,28 +160,6 @@ async def test_a_page_shows_what_each_gate_measured(bot: Bot) -> None:
     assert "status was 500, wanted 200" in text
     assert "&#34;status&#34;: 500" in text
     assert "the step&#39;s own claim" in text or "the step's own claim" in text
-
-
-async def test_a_page_shows_what_a_step_tried_and_may_not_reach_at_its_gate_and_its_attempt(bot: Bot) -> None:
-    bot.service.views[12] = told.reaching()
-    _, text = await get(bot, "/incidents/12")
-
-    said = 'refused: <code>example.com:443</code> ×3 <span class="quiet">(not declared for this step)</span>'
-    assert text.count(said) == 2
-    assert "<b>staging</b> tried what it may not reach" in text
-
-
-@pytest.mark.parametrize("text", [told.HOSTILE, "x" * 300])
-def test_a_flood_of_refusals_on_a_page_is_bounded_and_harmless(text: str) -> None:
-    rows: list[Json] = [told.connection(f"{number}{text}", 443, text, number) for number in range(1, 500)]
-    incident = told.reaching()
-    staging = dataclasses.replace(incident.runs[0].attempts[1], connections=rows)
-    run = dataclasses.replace(incident.runs[0], attempts=(staging,))
-    html = page("incident.html.j2", incident=dataclasses.replace(incident, runs=(run,)), switch=told.OFF)
-
-    assert_harmless(html)
-    assert html.count("refused: <code>") == 40
-    assert html.count("… and 479 more places") == 2
 
 
 @pytest.mark.parametrize("number", ["99", "abc", "１２", "9" * 400, "-1", "12%00"])
