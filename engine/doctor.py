@@ -175,6 +175,7 @@ def _libvirt(settings: Settings) -> Iterator[Finding]:
         seconds = hypervisor.trial_boot()
         yield Finding(part="libvirt", well=True, text=f"{hypervisor.describe()}; a trial VM worked in {seconds:.1f} s")
         yield _memory(hypervisor, settings)
+        yield _processors(hypervisor, settings)
     finally:
         hypervisor.close()
 
@@ -190,6 +191,24 @@ def _memory(hypervisor: LibvirtHypervisor, settings: Settings) -> Finding:
         + (f"; short now: {hypervisor.shortage()}" if hypervisor.shortage() else ""),
         remedy="" if enough else "raise SIGNALBOX_VM_MEMORY_MB, lower SIGNALBOX_WORKERS, or add memory",
     )
+
+
+def _processors(hypervisor: LibvirtHypervisor, settings: Settings) -> Finding:
+    """Where libvirt cannot hold a VM to `cpu_percent`, its step goes on without: what it may change stays the same."""
+    shelf = Shelf(settings.runbooks)
+    named = sorted(name for name in shelf.valid() if any(map(_has_cpu_limit, shelf.read(name).runbook.steps)))
+    holds = hypervisor.holds_cpu()
+    text = "VMs are held to their cpu_percent" if holds else "VMs cannot be held to cpu_percent here: it has no effect"
+    return Finding(
+        part="processors",
+        well=holds or not named,
+        text=text + (f"; named by {', '.join(named)}" if named else ""),
+        remedy="" if holds or not named else "use qemu:///system, on a machine with the cpu cgroup, or name vcpus only",
+    )
+
+
+def _has_cpu_limit(step: object) -> bool:
+    return isinstance(step, ScriptStep) and step.limits.cpu_percent > 0
 
 
 @contextlib.contextmanager

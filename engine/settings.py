@@ -150,6 +150,7 @@ class _SiteFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ports: dict[int, str] = Field(default_factory=dict)
+    private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
 
@@ -162,7 +163,7 @@ def _address(text: str) -> Address:
 
 
 def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory:
-    """Read the directory of sites (YAML: name -> ports, ssh_host_key, http_url); raises BadInput."""
+    """Read the directory of sites (YAML: name -> ports, private, ssh_host_key, http_url); raises BadInput."""
     if not path.exists():
         return Directory(sites={}, forbidden=forbidden)
     try:
@@ -175,7 +176,13 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
                 raise ValueError(f"{name!r} is not the name of a host; quote it")
             site = _SiteFile.model_validate(value)
             ports = {port: _address(text) for port, text in site.ports.items()}
-            sites[name] = Site(name=name, ports=ports, ssh_host_key=site.ssh_host_key, http_url=site.http_url)
+            sites[name] = Site(
+                name=name,
+                ports=ports,
+                private=site.private,
+                ssh_host_key=site.ssh_host_key,
+                http_url=site.http_url,
+            )
         measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {error}", "see README, section Sites") from None

@@ -21,6 +21,7 @@ _MARKS = {
     "finished": ("✔️", "✓", "good"),
     "lost": ("⚠️", "!", "odd"),
     "unknown": ("🟡", "?", "odd"),
+    "refused": ("⛔", "✗", "bad"),
     # runs
     "new": ("⚪", "○", "quiet"),
     "queued": ("⏳", "◔", "busy"),

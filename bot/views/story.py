@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -134,6 +135,37 @@ def tested(run: RunView, approval: ApprovalView) -> VerdictView | None:
     """The gate that held last before this approval was asked for."""
     held = [v for v in run.verdicts if v.verdict is Verdict.HELD and v.ended_at <= approval.requested_at]
     return max(held, key=lambda verdict: verdict.ended_at, default=None)
+
+
+def judged(run: RunView, verdict: VerdictView) -> AttemptView | None:
+    """The attempt that a gate judged: the last one of its step that had ended before."""
+    before = [
+        each
+        for each in run.attempts
+        if verdict.of in {each.leg, each.leg.partition(":")[0]} and each.ended_at and each.ended_at <= verdict.begun_at
+    ]
+    return max(before, key=lambda each: each.started_at, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Connections that a step tried and that were refused, all for one reason."""
+
+    where: str
+    times: int
+    why: str
+
+
+def refused(attempt: AttemptView | None) -> tuple[Refusal, ...]:
+    """What an attempt tried to reach and may not, each once, those tried most first."""
+    rows = attempt.connections if attempt else None
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and row.get("allowed") is False:
+            times, port = row.get("count", 1), row.get("port")  # one by one in what older releases recorded
+            where = f"{row.get('host')}:{port}" if port else str(row.get("host"))
+            counts[where, str(row.get("error") or "")] += times if isinstance(times, int) else 1
+    return tuple(Refusal(where, times, why) for (where, why), times in counts.most_common())
 
 
 def tally(verdict: VerdictView) -> str:

@@ -69,7 +69,16 @@ def reaches(grant: Grant, directory: Directory, values: Mapping[str, Mapping[str
     for endpoint in grant.network:
         host = template.fill(endpoint.host, values)
         address = directory.address(Endpoint(host=host, port=endpoint.port))
-        found.append(Reach(host=host, port=endpoint.port, address=address.host, address_port=address.port))
+        found.append(
+            Reach(
+                host=host,
+                port=endpoint.port,
+                address=address.host,
+                address_port=address.port,
+                private=directory.site(host).private,
+                never=directory.forbidden,
+            )
+        )
     return tuple(found)
 
 
@@ -117,7 +126,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
         args=args,
         inputs=run.inputs,
         grant={
-            "network": [asdict(reach) for reach in allowed],
+            "network": [_bound(reach) for reach in allowed],
             "secrets": [asdict(secret) for secret in step.grant.secrets],
             "login": asdict(step.login) if step.login else None,
         },
@@ -137,6 +146,11 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
         order_digest=order,
         lines=_lines(run, leg, step, target, allowed, args, uses_digest, content, evidence),
     )
+
+
+def _bound(reach: Reach) -> Mapping[str, object]:
+    """What of a reach an approval binds. Our own ends only narrow it: a new site must not void what was asked."""
+    return {name: value for name, value in asdict(reach).items() if name != "never"}
 
 
 def _target_facts(target: Target | None, site: Site | None) -> Mapping[str, object]:

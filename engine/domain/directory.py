@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.domain import addresses
+from engine.domain.addresses import Kind
 from engine.domain.errors import Refused
 from engine.domain.runbook import Endpoint
 
@@ -22,10 +23,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL."""
+    """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL.
+
+    `private`: names in `ports` may lead to private addresses; without it only to public ones.
+    """
 
     name: str
     ports: Mapping[int, Address] = field(default_factory=dict)
+    private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
 
@@ -59,12 +64,13 @@ class Directory:
 
 
 def _plain(address: Address) -> Address:
-    """One spelling for one end: no capitals, no final dot, and one word for every way to say "this machine"."""
+    """One spelling for one end: no capitals, no final dot, and one word for every way to say "this machine".
+
+    Names are compared, not looked up: what they lead to is compared when a step connects (`engine.runtime.resolving`).
+    """
     host = address.host.lower().removesuffix(".")
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
+    ip = addresses.literal(host)
+    if ip is None:
         return Address(host=THIS_MACHINE if host.endswith(f".{THIS_MACHINE}") else host, port=address.port)
-    if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip
-    return Address(host=THIS_MACHINE if ip.is_loopback or ip.is_unspecified else str(ip), port=address.port)
+    here = addresses.kind(ip) in {Kind.LOOPBACK, Kind.UNSPECIFIED}
+    return Address(host=THIS_MACHINE if here else str(addresses.inner(ip)), port=address.port)

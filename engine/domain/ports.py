@@ -13,7 +13,7 @@ from typing import Protocol
 
 from engine.domain.alert import Alert, Delivery
 from engine.domain.chain import Head
-from engine.domain.directory import Site
+from engine.domain.directory import Address, Site
 from engine.domain.gate import Check, Facts, Json, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
@@ -88,12 +88,18 @@ class SecretValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """One egress permission: the guest dials `host:port`, the host connects to `address:address_port`."""
+    """One egress permission: the guest dials `host:port`, the host connects to `address:address_port`.
+
+    `address`: an IP literal, or a name that is resolved when the guest dials. `private`: such a name may lead to a
+    private address. `never`: Signalbox's own ends, which it must not lead to.
+    """
 
     host: str
     port: int
     address: str
     address_port: int
+    private: bool = False
+    never: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +108,9 @@ class VmTask:
 
     `id` names the VM and is unique for ever (the attempt's or probe's id). `outlives_worker`: true for a changing
     step, whose VM must not die with a lost libvirt connection. `collect`: a guest directory whose regular files come
-    back (at most `collect_limit` bytes in all).
+    back (at most `collect_limit` bytes in all). `cpu_percent`: of one processor, for the whole VM; 0: all that it has.
+    `disk_mb`: all that it may write, in its memory; 0: half of that. `processes`: at once, threads included.
+    `output_limit`: bytes of each of stdout and stderr. `egress_limit`: bytes of all connections, both ways.
     """
 
     id: str
@@ -111,6 +119,11 @@ class VmTask:
     argv: tuple[str, ...]
     timeout_s: float
     memory_mb: int = 384
+    vcpus: int = 1
+    cpu_percent: int = 0
+    disk_mb: int = 0
+    processes: int = 256
+    egress_limit: int = 1 << 30
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     files: tuple[FileIn, ...] = ()
@@ -139,7 +152,7 @@ class Ending(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One connection that the egress proxy saw, allowed or refused."""
+    """One connection that the egress proxy saw; or `count` refused alike, or ones too many to be listed."""
 
     host: str
     port: int
@@ -148,11 +161,14 @@ class Connection:
     bytes_down: int
     seconds: float
     error: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
     """What came back. `stdout`/`stderr` are redacted and cut at the limit. `files`: relative path -> bytes (raw).
+
+    `reason` is empty only when the command itself ended it and nothing was missing: no limit was met, all files came.
 
     `received`: guest path -> digest of each FileIn as the guest itself hashed it.
     """

@@ -118,6 +118,21 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much of the machine a step may take, beside its memory and its time.
+
+    `cpu_percent`: of one processor, 0 for all of its `vcpus`. `disk_mb`: 0 for half of its memory.
+    """
+
+    vcpus: int = 1
+    cpu_percent: int = 0
+    disk_mb: int = 0
+    processes: int = 256
+    output_kb: int = 1024
+    egress_mb: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveStep:
     """Where every run starts: the alert is there, inputs are bound, the channel is open."""
 
@@ -138,6 +153,7 @@ class ScriptStep:
     memory_mb: int
     timeout_s: int
     idempotent: bool
+    limits: Limits = field(default_factory=Limits)
     uses: str | None = None
     produces: ArtefactRule | None = None
     output: OutputRule | None = None

@@ -260,9 +260,9 @@ def _holds_a_secret(artefact: bytes, redactor: Redactor) -> bool:
 
 def _answer(result: TaskResult) -> ProbeAnswer:
     """What a verifier's command gave. Anything but an exit of the command itself is no measurement."""
-    ran = result.ending is Ending.EXITED and result.code != EXIT_OF_SSH_ITSELF and not result.truncated
-    cut = "it printed more than is kept" if result.truncated else ""
-    reason = "" if ran else (cut or result.reason or result.stderr.strip()[-300:] or "ssh could not reach the target")
+    cut = "it printed more than is kept" if result.truncated else result.reason
+    ran = result.ending is Ending.EXITED and result.code != EXIT_OF_SSH_ITSELF and not cut
+    reason = "" if ran else (cut or result.stderr.strip()[-300:] or "ssh could not reach the target")
     return ProbeAnswer(ran=ran, code=result.code, stdout=result.stdout, stderr=result.stderr, reason=reason)
 
 

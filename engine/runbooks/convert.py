@@ -13,6 +13,7 @@ from engine.domain.runbook import (
     GateStep,
     Grant,
     InputRule,
+    Limits,
     Login,
     OutputRule,
     ReceiveStep,
@@ -96,6 +97,7 @@ def _script(step: edge.ScriptEdge) -> ScriptStep:
         login=Login(user=step.login.user, key=step.login.key) if step.login else None,
         image=step.image,
         memory_mb=step.memory_mb,
+        limits=_limits(step.limits) if step.limits else Limits(),
         timeout_s=step.timeout,
         idempotent=step.idempotent,
         uses=step.uses,
@@ -104,6 +106,17 @@ def _script(step: edge.ScriptEdge) -> ScriptStep:
         approval=ApprovalRule(expires_s=step.approve.expires) if step.approve else None,
         rollback=_rollback(step.rollback),
         rehearse=step.rehearse,
+    )
+
+
+def _limits(limits: edge.LimitsEdge) -> Limits:
+    return Limits(
+        vcpus=limits.vcpus,
+        cpu_percent=limits.cpu_percent or 0,
+        disk_mb=limits.disk_mb or 0,
+        processes=limits.processes,
+        output_kb=limits.output_kb,
+        egress_mb=limits.egress_mb,
     )
 
 

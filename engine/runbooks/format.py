@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from engine.domain import image_names
+from engine.domain.runbook import Limits
 
 DURATION = r"^[1-9][0-9]{0,4}[smh]$"
+USUAL = Limits()
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -182,6 +184,23 @@ class OutputEdge(Edge):
     enums: dict[str, Annotated[list[Sentence], Field(min_length=1)]] = Field(default_factory=dict)
 
 
+class LimitsEdge(Edge):
+    """How much of the machine a step may take. A step that meets one of them does not finish."""
+
+    vcpus: int = Field(USUAL.vcpus, ge=1, le=4, description="processors of its VM")
+    cpu_percent: int | None = Field(
+        None, ge=5, le=400, description="of one processor, for the whole VM, where libvirt can hold it to that"
+    )
+    disk_mb: int | None = Field(
+        None, ge=8, le=8192, description="all that it writes; it lies in its memory, of which it takes half at most"
+    )
+    processes: int = Field(USUAL.processes, ge=4, le=4096, description="processes and threads at once")
+    output_kb: int = Field(
+        USUAL.output_kb, ge=1, le=16384, description="of stdout and stderr each; the rest is dropped"
+    )
+    egress_mb: int = Field(USUAL.egress_mb, ge=1, le=102400, description="bytes of all connections, both ways")
+
+
 class ApproveEdge(Edge):
     """A person's yes before the step starts."""
 
@@ -251,6 +270,7 @@ class ScriptEdge(StepEdge):
         examples=list(image_names.built_here()),
     )
     memory_mb: int = Field(384, ge=128, le=8192)
+    limits: LimitsEdge | None = Field(None, description="what it may take beside memory and time")
     timeout: Duration = Field(description="how long it may take; then its VM is destroyed")
     approve: ApproveEdge | None = None
     unapproved: Reason | None = None

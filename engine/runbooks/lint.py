@@ -39,6 +39,7 @@ RULES: Mapping[str, Rule] = {
     "L023": order.targets_are_different_hosts,
     "L024": changes.gates_outlast_the_question,
     "L025": order.images_are_known,
+    "L026": grants.limits_can_be_met,
 }
 
 

@@ -130,8 +130,8 @@ class Channel:
         before, self._egress, self._tunnels = self._tunnels, egress, Tunnels(egress, self._write)
         before.end("the task begins")
 
-    def set_up(self, *, lifetime_s: float, dies_alone: bool) -> None:
-        """Entropy, clock, identity, egress listeners. Raises ChannelEnded, GuestRefused."""
+    def set_up(self, *, lifetime_s: float, dies_alone: bool, processes: int = 256, disk_mb: int = 0) -> None:
+        """Entropy, clock, identity, limits, egress listeners. Raises ChannelEnded, GuestRefused."""
         listeners = self._egress.listeners()
         machine_id = uuid.uuid4().hex
         self._ask(
@@ -142,6 +142,7 @@ class Channel:
                 "boot_id": str(uuid.uuid4()),
                 "machine_id": machine_id,
                 "hostname": f"step-{machine_id[:8]}",
+                "limits": {"processes": processes, "disk_mb": disk_mb},
                 "egress": listeners,
                 "proxy": bool(listeners),
                 "env": dict.fromkeys(PROXY_VARIABLES, PROXY) if listeners else {},

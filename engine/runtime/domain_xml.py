@@ -45,7 +45,9 @@ def domain_name(task_id: str) -> str:
     return PREFIX + task_id
 
 
-def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, kvm: bool, relabel: bool) -> str:
+def domain(
+    mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, vcpus: int = 1, kvm: bool, relabel: bool
+) -> str:
     """The domain. `relabel`: false where libvirt would change the owner of the shared disk image (system mode)."""
     kind = "kvm" if kvm else "qemu"
     cache = "" if kvm else f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MB}</tb-cache></tcg>"
@@ -57,7 +59,7 @@ def domain(mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, 
     {mark_element(mark, "v:")}
   </metadata>
   <memory unit='MiB'>{memory_mb}</memory>
-  <vcpu>1</vcpu>
+  <vcpu>{vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{escape(str(files["vmlinuz"]))}</kernel>

@@ -29,6 +29,7 @@ KEEPALIVE = (10, 6)  # seconds, tries: for a libvirtd that hangs; a dead one clo
 UNMARKED = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_METADATA})
 READABLE = libvirt.VIR_STREAM_EVENT_READABLE
 LINE_EVENTS = READABLE | libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
+CPU_PERIOD_US = 100_000
 SMALL_SHARE = 20  # of what any other VM gets, as a divisor
 WOULD_BLOCK = -2  # of virStreamSend and virStreamRecv
 
@@ -173,6 +174,18 @@ class Host:
         except (Unavailable, libvirt.libvirtError, KeyError):
             return None
         return had
+
+    def limit_cpu(self, uuid: str, percent: int) -> bool:
+        """Hold a VM, QEMU's own threads included, to so much of one processor; False where libvirt has no say in that.
+
+        That is session mode, and a machine without the cgroup. Never raises.
+        """
+        quota = {"global_period": CPU_PERIOD_US, "global_quota": CPU_PERIOD_US * percent // 100}
+        try:
+            self.connect().lookupByUUIDString(uuid).setSchedulerParameters(quota)
+        except (Unavailable, libvirt.libvirtError):
+            return False
+        return True
 
     def give_share(self, uuid: str, share: int) -> None:
         """Set a VM's share of the processors."""

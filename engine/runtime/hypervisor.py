@@ -39,6 +39,7 @@ KVM_DEVICE = Path("/dev/kvm")
 BOOT_TIMEOUT_S = 180.0
 TRIAL_TIMEOUT_S = 20.0  # KVM boots in a second or two, or never
 TRIAL_MEMORY_MB = 256
+TRIAL_CPU_PERCENT = 400  # no hindrance, but libvirt says whether it could hold a VM to it
 USUAL_MEMORY_MB = 384  # of a task that says nothing
 WAITS_FOR_MEMORY_S = 600.0
 CHANGE_WAITS_FOR_MEMORY_S = 60.0  # what its gate measured must still be so when it begins
@@ -89,6 +90,7 @@ class LibvirtHypervisor:
         self._pool = Pool(self._workshop, self._memory, warm, busy=self._boots)
         self._memory.give_up = self._pool.give_up_one
         self._kvm: bool | None = {"kvm": True, "tcg": False}.get(accel)
+        self._holds_cpu: bool | None = None
         self._kvm_lock = threading.Lock()
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
@@ -177,6 +179,10 @@ class LibvirtHypervisor:
         how = {True: "KVM", False: "TCG (no KVM: slow)", None: "acceleration not probed yet"}[self._kvm]
         return f"{self._host.uri}, QEMU {qemu}, {how}"
 
+    def holds_cpu(self) -> bool:
+        """Whether VMs can be held to `cpu_percent` here, as the last one that should be showed (a trial boot asks)."""
+        return bool(self._holds_cpu)
+
     def describe_memory(self) -> str:
         """One line for `doctor`: the memory that VMs may use, how many may wait."""
         return f"VMs may use {self._memory.budget_mb} MB; up to {self._pool.most} of a make wait in the pool"
@@ -214,14 +220,21 @@ class LibvirtHypervisor:
             make = self._workshop.make(
                 task.image,
                 task.memory_mb,
+                vcpus=task.vcpus,
                 kvm=self._use_kvm(task.image) if kvm is None else kvm,
                 outlives_worker=task.outlives_worker,
             )
-            egress = Egress(task.reaches)
+            egress = Egress(task.reaches, task.egress_limit)
             with self._machine(task, make, egress, running, pooled=kvm is None) as machine:
                 self._refuse_second(task.id)
                 result = session.carry_out(
-                    machine.channel, egress, task, redactor, on_output, boot_timeout_s=boot_timeout_s
+                    machine.channel,
+                    egress,
+                    task,
+                    redactor,
+                    on_output,
+                    boot_timeout_s=boot_timeout_s,
+                    is_up=lambda: self._limit_cpu(machine, task),
                 )
                 gone = machine.end()
             if running.cancelled and result.ending is Ending.VM_LOST:
@@ -230,6 +243,13 @@ class LibvirtHypervisor:
                 reason = f"{result.reason}; its VM could not be proved gone".lstrip("; ")
                 result = replace(result, ending=Ending.VM_LOST, code=None, reason=reason)
             return result
+
+    def _limit_cpu(self, machine: Machine, task: VmTask) -> None:
+        """Once it has booted: only the step is to be slow. `doctor` says where this is not possible."""
+        if task.cpu_percent:
+            self._holds_cpu = machine.limit_cpu(task.cpu_percent)
+            if not self._holds_cpu:
+                log.warning("this libvirt cannot hold a VM to cpu_percent", task=task.id, cpu_percent=task.cpu_percent)
 
     @contextmanager
     def _registered(self, task_id: str) -> Iterator[_Running]:
@@ -338,5 +358,6 @@ class LibvirtHypervisor:
             argv=("true",),
             timeout_s=30,
             memory_mb=TRIAL_MEMORY_MB,
+            cpu_percent=TRIAL_CPU_PERCENT,
         )
         return self._run(task, NoSecrets(), lambda _: None, kvm=kvm, boot_timeout_s=boot_timeout_s)

@@ -27,7 +27,7 @@ from engine.runtime.manifest import Manifest
 
 GUEST = Path(__file__).parent / "guest"
 BUILD = GUEST / "build-image.sh"
-AGENT = {f"agent/engine/runtime/guest/{name}.py": GUEST / f"{name}.py" for name in ("agent", "doors", "wire")}
+AGENT = {f"agent/engine/runtime/guest/{name}.py": GUEST / f"{name}.py" for name in ("agent", "doors", "limits", "wire")}
 PARTS = ("vmlinuz", "initrd.img", "rootfs.erofs")
 TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "cpio": "cpio", "modprobe": "kmod"}
 BASE_INITRD = "initrd-base.img"

@@ -49,6 +49,7 @@ class Make:
     memory_mb: int
     kvm: bool
     outlives_worker: bool
+    vcpus: int = 1
 
     @property
     def cost_mb(self) -> int:
@@ -127,6 +128,10 @@ class Machine:
         self._host.mark(self.id, mark)
         self.channel.grant(egress)
 
+    def limit_cpu(self, percent: int) -> bool:
+        """Hold it to so much of one processor; whether it is held to it now. Never raises."""
+        return self._host.limit_cpu(self.id, percent)
+
     def end(self) -> bool:
         """Destroy it; whether it is proved gone. Never raises."""
         self._host.close_line(self.transport, self.channel)
@@ -146,7 +151,7 @@ class Workshop:
         """The mark of a VM that works for this task."""
         return Mark(owner=self.owner, process=self.process, task=task, run=run)
 
-    def make(self, image_name: str, memory_mb: int, *, kvm: bool, outlives_worker: bool) -> Make:
+    def make(self, image_name: str, memory_mb: int, *, vcpus: int = 1, kvm: bool, outlives_worker: bool) -> Make:
         """The make of a VM as it would be made now. Raises BadInput: no image, or QEMU may not read it; Unavailable."""
         files = image.parts(self._images, image_name)
         user = self._host.qemu_user()
@@ -156,6 +161,7 @@ class Workshop:
             image=image_name,
             signature=image.signature(files),
             memory_mb=memory_mb,
+            vcpus=vcpus,
             kvm=kvm,
             outlives_worker=outlives_worker,
         )
@@ -194,7 +200,9 @@ class Workshop:
     def _xml(self, make: Make, mark: Mark, domain_id: str) -> str:
         files = image.parts(self._images, make.image)
         relabel = self._host.qemu_user() is None
-        return domain_xml.domain(mark, domain_id, files, memory_mb=make.memory_mb, kvm=make.kvm, relabel=relabel)
+        return domain_xml.domain(
+            mark, domain_id, files, memory_mb=make.memory_mb, vcpus=make.vcpus, kvm=make.kvm, relabel=relabel
+        )
 
     # -- templates
 

@@ -26,6 +26,8 @@ from engine.runtime.streams import ChannelEnded, Stream
 SECRETS = "/run/secrets"
 GRACE_S = 3.0
 SPARE_LIFE_S = 120.0
+LIMITS = ("memory", "processes", "disk")
+""" What the guest may say of its limits. """
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -53,6 +55,7 @@ class _Progress:
     err: Output
     sent: bool = False
     timed_out: bool = False
+    met: tuple[str, ...] = ()
     received: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
@@ -69,21 +72,29 @@ def carry_out(
     on_output: Callable[[str], None],
     *,
     boot_timeout_s: float,
+    is_up: Callable[[], None] = lambda: None,
 ) -> TaskResult:
-    """Do the task; closes the channel. `check(task)` must have passed. Raises only what `on_output` raises."""
+    """Do the task; closes the channel. `check(task)` must have passed. Raises only what `on_output` raises.
+
+    `is_up` is called when the VM has booted; it never raises.
+    """
     out, err = (Output(redactor, task.output_limit, on_output) for _ in range(2))
     progress = _Progress(time.monotonic(), out, err)
     ending, code, reason = Ending.VM_LOST, None, ""
     try:
-        _prepare(channel, task, progress, boot_timeout_s)
+        channel.hello(boot_timeout_s)
+        is_up()
+        _prepare(channel, task, progress)
         ending, code, reason = _command(channel, task, progress)
+        reason = _with_limits(reason, task, progress, egress)
         if ending is Ending.EXITED and task.collect is not None:
             progress.files = channel.collect(task.collect, task.collect_limit)
     except _NotBegun as error:
         ending, reason = Ending.NOT_BEGUN, str(error)
     except GuestRefused as error:
         # After the command only collecting asks something: the command did end, its files are missing.
-        reason = str(error) if progress.sent else f"the VM could not be prepared: {error}"
+        said = str(error) if progress.sent else f"the VM could not be prepared: {error}"
+        reason = "; ".join(filter(None, (reason, said)))
         ending = ending if progress.sent else Ending.NOT_BEGUN
     except (ChannelEnded, BrokenProtocol) as error:
         reason, code = str(error), None
@@ -110,9 +121,13 @@ def _ending_of_loss(progress: _Progress) -> Ending:
     return Ending.TIMED_OUT if progress.timed_out else Ending.VM_LOST
 
 
-def _prepare(channel: Channel, task: VmTask, progress: _Progress, boot_timeout_s: float) -> None:
-    channel.hello(boot_timeout_s)
-    channel.set_up(lifetime_s=task.timeout_s + SPARE_LIFE_S, dies_alone=not task.outlives_worker)
+def _prepare(channel: Channel, task: VmTask, progress: _Progress) -> None:
+    channel.set_up(
+        lifetime_s=task.timeout_s + SPARE_LIFE_S,
+        dies_alone=not task.outlives_worker,
+        processes=task.processes,
+        disk_mb=task.disk_mb,
+    )
     for file in task.files:
         told = channel.put(file.path, file.content, file.mode)
         progress.received[file.path] = told
@@ -142,6 +157,17 @@ def _command(channel: Channel, task: VmTask, progress: _Progress) -> tuple[Endin
     raise ChannelEnded(f"no end within {task.timeout_s:.0f} s, and the VM did not obey a kill")
 
 
+def _with_limits(reason: str, task: VmTask, progress: _Progress, egress: Egress) -> str:
+    """Why it ended, and which limits it met: it may have gone on without what it was denied."""
+    words = {
+        "memory": f"memory: {task.memory_mb} MB",
+        "processes": f"processes: {task.processes} at once",
+        "disk": f"disk: {task.disk_mb} MB" if task.disk_mb else "disk: half of its memory",
+    }
+    met = [words[name] for name in progress.met] + ([egress.limit] if egress.used_up else [])
+    return "; ".join(filter(None, (reason, *(f"it met its limit of {limit}" for limit in met))))
+
+
 def _feed(channel: Channel, stream: Stream, data: bytes) -> None:
     with contextlib.suppress(ChannelEnded):
         stream.push(Kind.STDIN, data)
@@ -166,6 +192,8 @@ def _follow(stream: Stream, progress: _Progress, deadline: float) -> Frame | Non
 
 def _conclude(frame: Frame, task: VmTask, progress: _Progress) -> tuple[Ending, int | None, str]:
     answer = json_object(frame.payload)
+    told = answer.get("limits")
+    progress.met = tuple(name for name in LIMITS if isinstance(told, list) and name in told)
     code, number = answer.get("code"), answer.get("signal")
     if progress.timed_out:
         return Ending.TIMED_OUT, None, f"no end within {task.timeout_s:.0f} s"

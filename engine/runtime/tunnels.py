@@ -9,10 +9,14 @@ from collections.abc import Callable
 
 from engine.domain.ports import Reach
 from engine.runtime import egress
+from engine.runtime.egress import UsedUp
 from engine.runtime.frames import Kind, encode, json_object
+from engine.runtime.resolving import NotAllowed
 from engine.runtime.streams import CHUNK, ChannelEnded, Stream
 
 MAX_TUNNELS = 256
+BROKEN = b"broken"
+""" In a CLOSE: the connection did not end by itself, so the guest's program must not take it for a proper end. """
 
 
 class Tunnels:
@@ -37,11 +41,11 @@ class Tunnels:
         port = port if type(port) is int and 0 < port < 65536 else 0
         entry, reach = self._rules.ask(host, port)
         if reach is None:
-            self._refuse(number, f"egress to {entry.host}:{port} is not declared for this step")
+            self._refuse(number, f"egress to {entry.host}:{port} is refused: {entry.error}")
             return
         with self._lock:
             if number in self._streams or number % 2 or len(self._streams) >= MAX_TUNNELS:
-                entry.end("too many connections at once")
+                self._rules.refuse(entry, "too many connections at once")
                 self._refuse(number, entry.error)
                 return
             stream = Stream(number, lambda kind, stream, data: self._write(encode(kind, stream, data)))
@@ -67,45 +71,54 @@ class Tunnels:
         try:
             try:
                 connection = self._rules.connect(reach)
+            except NotAllowed as refusal:
+                self._rules.refuse(entry, str(refusal))
+                self._refuse(stream.number, f"egress to {entry.host}:{entry.port} is refused for where it leads")
+                return
             except OSError as error:
                 entry.end(f"could not connect: {error.strerror or error}")
                 self._refuse(stream.number, entry.error)
                 return
             with connection:
                 self._write(encode(Kind.OPENED, stream.number, {"error": None}))
-                down = threading.Thread(target=_down, args=(stream, connection, entry, self._write), daemon=True)
+                down = threading.Thread(target=self._down, args=(stream, connection, entry), daemon=True)
                 down.start()
-                _up(stream, connection, entry)
+                self._up(stream, connection, entry)
                 down.join()
             entry.end()
-            self._write(encode(Kind.CLOSE, stream.number))
+            self._write(encode(Kind.CLOSE, stream.number, BROKEN if entry.error else b""))
         finally:
             with self._lock:
                 self._streams.pop(stream.number, None)
                 self._threads.pop(stream.number, None)
 
+    def _up(self, stream: Stream, connection: socket.socket, entry: egress.Entry) -> None:
+        """Guest to network, until the guest closes. A half-close (EOF) leaves the other direction open."""
+        try:
+            while (frame := stream.next(None)) is not None and frame.kind != Kind.CLOSE:
+                if frame.kind == Kind.DATA:
+                    self._rules.spend(entry, up=len(frame.payload))
+                    connection.sendall(frame.payload)
+                    stream.acknowledge(frame)
+                elif frame.kind == Kind.EOF:
+                    connection.shutdown(socket.SHUT_WR)
+        except (OSError, ChannelEnded, UsedUp) as error:
+            entry.error = entry.error or str(error)
+        stream.end("closed")
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # wakes the other direction
 
-def _up(stream: Stream, connection: socket.socket, entry: egress.Entry) -> None:
-    """Guest to network, until the guest closes. A half-close (EOF) leaves the other direction open."""
-    try:
-        while (frame := stream.next(None)) is not None and frame.kind != Kind.CLOSE:
-            if frame.kind == Kind.DATA:
-                connection.sendall(frame.payload)
-                entry.up += len(frame.payload)
-                stream.acknowledge(frame)
-            elif frame.kind == Kind.EOF:
-                connection.shutdown(socket.SHUT_WR)
-    except (OSError, ChannelEnded) as error:
-        entry.error = str(error)
-    stream.end("closed")
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # wakes the other direction
-
-
-def _down(stream: Stream, connection: socket.socket, entry: egress.Entry, write: Callable[[bytes], None]) -> None:
-    """Network to guest, until the far end closes."""
-    with contextlib.suppress(OSError, ChannelEnded):
-        while data := connection.recv(CHUNK):
-            stream.push(Kind.DATA, data)
-            entry.down += len(data)
-    write(encode(Kind.EOF, stream.number))
+    def _down(self, stream: Stream, connection: socket.socket, entry: egress.Entry) -> None:
+        """Network to guest, until the far end closes. Only its own end is told to the guest as one."""
+        try:
+            while data := connection.recv(CHUNK):
+                self._rules.spend(entry, down=len(data))
+                stream.push(Kind.DATA, data)
+        except ChannelEnded:
+            return  # the guest, or the task, closed it
+        except (OSError, UsedUp) as error:
+            entry.error = entry.error or str(error)
+            stream.end(entry.error)  # wakes the other direction
+            return
+        if not entry.error:
+            self._write(encode(Kind.EOF, stream.number))

@@ -1,4 +1,4 @@
-"""Rules on what a step may reach and know: L005, L006, L015, L016, L017."""
+"""Rules on what a step may reach and know: L005, L006, L015, L016, L017, L026."""
 
 from __future__ import annotations
 
@@ -140,3 +140,16 @@ def _login_faults(book: Book, step: ScriptStep) -> Iterator[tuple[str, str, str]
 
 def _leads_to(endpoint: Endpoint, host: str, port: int) -> bool:
     return endpoint.port == port and (endpoint.host == host or _TARGET_HOST.fullmatch(endpoint.host) is not None)
+
+
+def limits_can_be_met(book: Book) -> Iterator[Finding]:
+    """L026. A limit that another one hides would never be met: the disk lies in the memory, and a share of the
+    processors is of those that the step has."""
+    for at, step in book.scripts():
+        limits = step.limits
+        if limits.disk_mb >= step.memory_mb:
+            what = f"step {step.id} may write {limits.disk_mb} MB, and its disk lies in {step.memory_mb} MB of memory"
+            yield Finding(("steps", at, "limits", "disk_mb"), what, "lower disk_mb, or raise memory_mb")
+        if limits.cpu_percent > 100 * limits.vcpus:
+            what = f"step {step.id} has {limits.vcpus} processors, and may use {limits.cpu_percent} % of one"
+            yield Finding(("steps", at, "limits", "cpu_percent"), what, "lower cpu_percent, or raise vcpus")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.runtime.guest.doors import Doors
+from engine.runtime.guest.limits import Limits
 from engine.runtime.guest.wire import CHUNK, HEADER, PORT, PROXY_PORT, VERSION, Kind, Line, Stream, find_port
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,8 +39,12 @@ class Machine:
 
     root = Path("/")  # where the paths of requests begin
 
+    def __init__(self) -> None:
+        self._limits = Limits()
+
     def ready(self) -> None:
-        """Bring up the loopback interface (SIOCSIFFLAGS, up | loopback | running)."""
+        """The step's disk and cgroup; bring up the loopback interface (SIOCSIFFLAGS, up | loopback | running)."""
+        self._limits.begin()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x8 | 0x40))
 
@@ -67,6 +72,17 @@ class Machine:
     def user(self) -> dict[str, Any]:
         """Whom a command runs as, in the words of subprocess.Popen."""
         return {"user": UID, "group": UID, "extra_groups": []}
+
+    def limit(self, processes: int, disk_mb: int) -> None:
+        self._limits.set(processes, disk_mb)
+
+    def exceeded(self) -> list[str]:
+        """Which limits the command met."""
+        return self._limits.exceeded()
+
+    def start(self, argv: list[str], **how: Any) -> subprocess.Popen[bytes]:
+        """Start a command: it is counted from its first moment."""
+        return self._limits.inside(lambda: subprocess.Popen(argv, **how))
 
     def own(self, fd: int) -> None:
         os.fchown(fd, UID, UID)
@@ -186,6 +202,7 @@ class Agent:
             request["machine_id"],
             request["hostname"],
         )
+        self._machine.limit(**request["limits"])
         self._env = request["env"]
         self._dies_alone = request["dies_alone"]
         self._end_after(request["lifetime_s"])
@@ -257,7 +274,7 @@ class Agent:
         pipe = subprocess.PIPE
         try:
             with self._exited:  # the reaper must not see the pid before it is noted
-                process = subprocess.Popen(
+                process = self._machine.start(
                     request["argv"],
                     cwd=self._at(request["cwd"]),
                     env=env | self._env | request["env"],
@@ -305,7 +322,8 @@ class Agent:
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         self._streams.pop(stream.number, None)
-        self._line.send(Kind.EXIT, stream.number, {"code": code, "signal": number})
+        answer = {"code": code, "signal": number, "limits": self._machine.exceeded()}
+        self._line.send(Kind.EXIT, stream.number, answer)
         with self._exited:
             del self._commands[stream.number]
             self._exited.notify_all()
@@ -337,8 +355,9 @@ class Agent:
         if number in self._streams:
             self._streams[number].feed_eof()
 
-    def _close(self, number: int, _: bytes) -> None:
+    def _close(self, number: int, payload: bytes) -> None:
         if number in self._streams:
+            self._streams[number].broken = bool(payload)
             self._streams[number].kill()
 
     def _window(self, number: int, payload: bytes) -> None:

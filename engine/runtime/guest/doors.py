@@ -51,7 +51,7 @@ class Doors:
                 if stream.refusal is None:
                     self._carry(client, stream, b"")
                 else:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                    _reset(client)
                     self._forget(stream)
 
         return serve
@@ -123,13 +123,22 @@ class Doors:
         try:
             while data := stream.get():
                 client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR if stream.dead else socket.SHUT_WR)
+            if stream.broken:  # never a proper end: the program would take half an answer for a whole one
+                _reset(client)
+                client.shutdown(socket.SHUT_RD)  # wakes the pump, and tells the program nothing yet
+            else:
+                client.shutdown(socket.SHUT_RDWR if stream.dead else socket.SHUT_WR)
             pump.join()
         except OSError:
             client.close()
         finally:
             stream.kill()
             self._forget(stream)
+
+
+def _reset(client: socket.socket) -> None:
+    """When it is closed, its program sees that the connection broke."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _thread(target: Callable[..., None], *args: Any) -> threading.Thread:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PORT = "signalbox.agent.0"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("!BII")
 WINDOW = 256 * 1024
 CHUNK = 32 * 1024
@@ -114,6 +114,7 @@ class Stream:
         self._eof = False
         self._credit = WINDOW
         self.dead = False
+        self.broken = False  # it did not end by itself
 
     def feed(self, data: bytes) -> None:
         with self._changed:

@@ -30,7 +30,7 @@ MAX_PREVIEW = 2500
 class ScriptRunner:
     """Implements `ports.Runner`. Change `version` whenever a script would find something else in its VM."""
 
-    version = "script/1"
+    version = "script/2"
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
         """See `ports.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
@@ -48,6 +48,12 @@ class ScriptRunner:
             argv=(f"{HOME}/runbook/{script.file}", *order.args),
             timeout_s=step.timeout_s,
             memory_mb=step.memory_mb,
+            vcpus=step.limits.vcpus,
+            cpu_percent=step.limits.cpu_percent,
+            disk_mb=step.limits.disk_mb,
+            processes=step.limits.processes,
+            output_limit=step.limits.output_kb << 10,
+            egress_limit=step.limits.egress_mb << 20,
             env=_environment(order),
             files=files,
             secrets=secrets,
@@ -65,7 +71,7 @@ class ScriptRunner:
         if result.reason:
             return Conclusion(ok=False, reason=result.reason)
         try:
-            output = _output(step.output, result) if step.output and order.leg.role is not Role.ROLLBACK else None
+            output = _output(step, result) if order.leg.role is not Role.ROLLBACK else None
             artefact = _packed(result) if _produces(order) else None
         except BadInput as error:
             return Conclusion(ok=False, reason=str(error))
@@ -126,7 +132,8 @@ def _environment(order: Order) -> dict[str, str]:
 def _why(result: TaskResult) -> str:
     match result.ending:
         case Ending.EXITED:
-            return f"the script exited with code {result.code}{_last_words(result)}"
+            met = f" ({result.reason})" if result.reason else ""
+            return f"the script exited with code {result.code}{met}{_last_words(result)}"
         case Ending.SIGNALLED:
             return f"the script was killed ({result.reason}){_last_words(result)}"
         case Ending.TIMED_OUT:
@@ -152,11 +159,15 @@ def _packed(result: TaskResult) -> bytes:
     return archive.pack(result.files)
 
 
-def _output(rule: OutputRule, result: TaskResult) -> dict[str, Json]:
-    """The JSON object in the last line of stdout; raises BadInput with what is wrong with it."""
+def _output(step: ScriptStep, result: TaskResult) -> dict[str, Json] | None:
+    """The JSON object in the last line of stdout, if one is asked for; raises BadInput with what is wrong with it."""
+    if step.output is None:
+        return None
     lines = [line for line in result.stdout.splitlines() if line.strip()]
-    if result.truncated or not lines:
-        raise BadInput("the script printed nothing" if not lines else "the script printed more than it may")
+    if result.truncated:
+        raise BadInput(f"the script printed more than it may: its limit is {step.limits.output_kb} kB (output_kb)")
+    if not lines:
+        raise BadInput("the script printed nothing")
     if len(lines[-1].encode()) > MAX_OUTPUT_LINE:
         raise BadInput(f"the last line is longer than {MAX_OUTPUT_LINE} bytes")
     try:
@@ -166,7 +177,7 @@ def _output(rule: OutputRule, result: TaskResult) -> dict[str, Json]:
         raise BadInput("the last line is not JSON") from None
     if not isinstance(value, dict):
         raise BadInput("the last line is JSON but not an object")
-    _conform(rule, value)
+    _conform(step.output, value)
     return value
 
 

@@ -98,6 +98,8 @@ BROKEN: list[tuple[str, str, Bend, str]] = [
     ),
     ("L024", "a verdict that dies before the answer", assign("tested", fresh_for="29m"), "the approval of production"),
     ("L024", "the default", drop("tested", "fresh_for"), "tested is good for 600 s"),
+    ("L026", "a disk as large as the memory", assign("look", limits={"disk_mb": 384}), "may write 384 MB"),
+    ("L026", "more than all of a processor", assign("look", limits={"cpu_percent": 101}), "may use 101 % of one"),
     # changes
     ("L001", "no gate after a change", remove("healthy"), "production changes production and no gate judges it"),
     ("L001", "gate of another step", assign("healthy", of="staging"), "no gate judges it"),
@@ -359,6 +361,9 @@ ALLOWED: list[tuple[str, str, Bend]] = [
     ("L022", "an unused file", lambda r: r),
     ("L023", "two hosts", lambda r: r),
     ("L024", "a longer one", assign("tested", fresh_for="2h")),
+    ("L026", "a smaller disk", assign("look", limits={"disk_mb": 383})),
+    ("L026", "more memory", assign("look", memory_mb=1024, limits={"disk_mb": 600})),
+    ("L026", "two processors", assign("look", limits={"cpu_percent": 200, "vcpus": 2})),
 ]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from engine.domain.gate import CommandCheck, Parse, Sampling
-from engine.domain.runbook import Access, GateStep, Grant, InputRule, Login, Rollback, ScriptStep, SecretRef
+from engine.domain.runbook import Access, GateStep, Grant, InputRule, Limits, Login, Rollback, ScriptStep, SecretRef
 from engine.runbooks import schema
 from tests.unit.runbooks.good import TEXT, problems, raw, restore, step
 
@@ -129,6 +130,43 @@ def test_the_engine_gets_frozen_values() -> None:
     assert (staging.rollback.script.file, staging.rehearse, staging.uses) == ("undo.sh", True, "make")
     assert isinstance(confirmed, GateStep)
     assert (confirmed.of, confirmed.fresh_for_s) == ("look", 600)
+
+
+def test_a_step_without_limits_has_the_usual_ones_and_a_block_replaces_what_it_names() -> None:
+    values = raw()
+    step(values, "look")["limits"] = {"vcpus": 2, "cpu_percent": 150, "disk_mb": 64, "egress_mb": 5}
+    runbook = restore(yaml.safe_dump(values)).runbook
+    look, make = (next(each for each in runbook.steps if each.id == name) for name in ("look", "make"))
+
+    assert isinstance(look, ScriptStep)
+    assert look.limits == Limits(vcpus=2, cpu_percent=150, disk_mb=64, egress_mb=5, processes=256, output_kb=1024)
+    assert isinstance(make, ScriptStep)
+    assert make.limits == Limits()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        *({"vcpus": 0}, {"vcpus": 5}, {"cpu_percent": 4}, {"cpu_percent": 401}, {"disk_mb": 7}, {"disk_mb": 8193}),
+        *({"processes": 3}, {"processes": 4097}, {"output_kb": 0}, {"output_kb": 16385}, {"egress_mb": 0}),
+        *({"egress_mb": 102401}, {"vcpus": "2"}, {"memory": 5}, 7),
+    ],
+    ids=str,
+)
+def test_limits_are_bounded(limits: object) -> None:
+    values = raw()
+    step(values, "look")["limits"] = limits
+
+    assert len(problems(values)) == 1
+
+
+def test_limits_are_part_of_what_is_tested_and_approved() -> None:
+    """The content digest has the runbook's digest in it, as its policy."""
+    values = raw()
+    before = restore(yaml.safe_dump(values)).digest
+    step(values, "look")["limits"] = {"egress_mb": 5}
+
+    assert restore(yaml.safe_dump(values)).digest != before
 
 
 def test_checks_carry_their_defaults_and_their_samples() -> None:

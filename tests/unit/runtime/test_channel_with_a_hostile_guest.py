@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 
 import pytest
@@ -17,6 +18,7 @@ from engine.runtime.egress import MAX_ROWS, Egress
 from engine.runtime.frames import MAX_FRAME, BrokenProtocol, Kind, encode
 from engine.runtime.guest.wire import HEADER, VERSION, WINDOW
 from engine.runtime.streams import MAX_UNCOUNTED, ChannelEnded
+from engine.runtime.tunnels import MAX_TUNNELS
 from tests.plugins_vm import Plain
 from tests.unit.runtime.test_session_with_the_real_agent import task
 
@@ -144,18 +146,44 @@ def test_output_in_single_bytes_is_no_attack() -> None:
     channel.open()
 
 
-def test_tunnels_are_limited_and_a_flood_of_refusals_is_counted() -> None:
-    """At most 256 at once; of refused ones MAX_ROWS rows and one that counts the rest."""
+def test_a_flood_of_refusals_is_counted() -> None:
+    """One place: one row with its number. Ever new places: MAX_ROWS rows, and one that counts the rest."""
     sent: list[bytes] = []
     egress = Egress([Reach(host="a.test", port=1, address="192.0.2.1", address_port=1)])
     channel = Channel(sent.append, egress)
-    for number in range(MAX_ROWS + 77):
+    for number in range(1000):
         channel.received(encode(Kind.OPEN, 2 * number + 2, {"host": "evil.test", "port": 1}))
+    (row,) = egress.records()
+    assert (row.host, row.allowed, row.count) == ("evil.test", False, 1000)
+    for number in range(MAX_ROWS + 77):
+        channel.received(encode(Kind.OPEN, 2 * number + 2, {"host": f"{number}.evil.test", "port": 1}))
     rows = egress.records()
     assert len(rows) == MAX_ROWS + 1
-    assert (rows[-1].host, rows[-1].allowed, rows[-1].error) == ("(more)", False, "77 more connections are not listed")
-    assert len(sent) == MAX_ROWS + 77
+    assert (rows[-1].host, rows[-1].allowed, rows[-1].count) == ("(more)", False, 78)
+    assert rows[-1].error == "78 more connections are not listed"
+    assert sum(row.count for row in rows) == len(sent) == 1000 + MAX_ROWS + 77
     channel.close()
+
+
+def test_more_tunnels_than_may_be_at_once_are_refused() -> None:
+    """Those that are refused are one row, however many."""
+    held = threading.Event()
+
+    def resolve(_: str) -> tuple[str, ...]:
+        held.wait(20)
+        return ("192.0.2.1",)
+
+    reach = Reach(host="a.test", port=1, address="slow.test", address_port=1)
+    egress = Egress([reach], resolve=resolve)
+    channel = Channel(lambda _: None, egress)
+    try:
+        for number in range(MAX_TUNNELS + 40):
+            channel.received(encode(Kind.OPEN, 2 * number + 2, {"host": "a.test", "port": 1}))
+        (refused,) = [row for row in egress.records() if not row.allowed]
+        assert (refused.error, refused.count) == ("too many connections at once", 40)
+    finally:
+        held.set()
+        channel.close()
 
 
 def test_a_collected_file_may_not_leave_its_folder() -> None:

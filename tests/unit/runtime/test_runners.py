@@ -13,7 +13,7 @@ from engine.domain.directory import Site
 from engine.domain.errors import BadInput
 from engine.domain.journey import Role
 from engine.domain.ports import Ending, SecretValue
-from engine.domain.runbook import Access, ArtefactRule, Login, OutputRule, Script
+from engine.domain.runbook import Access, ArtefactRule, Limits, Login, OutputRule, Script
 from engine.runtime import archive, session
 from engine.runtime.runners.probe import SshProbeRunner
 from engine.runtime.runners.script import ScriptRunner
@@ -152,6 +152,23 @@ def test_an_output_that_breaks_its_rule_is_not_ok(stdout: str, says: str) -> Non
     assert not conclusion.ok
     assert says in conclusion.reason
     assert conclusion.output is None
+
+
+def test_a_steps_limits_go_along() -> None:
+    limits = Limits(vcpus=2, cpu_percent=150, disk_mb=64, processes=32, output_kb=3, egress_mb=5)
+    made = RUNNER.task(order(replace(STEP, limits=limits)), ())
+
+    assert (made.vcpus, made.cpu_percent, made.disk_mb, made.processes) == (2, 150, 64, 32)
+    assert (made.output_limit, made.egress_limit) == (3 * 1024, 5 * 1024 * 1024)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_step_that_met_a_limit_is_not_ok_whatever_it_says(code: int) -> None:
+    """It may have gone on with less than it was to do."""
+    conclusion = RUNNER.conclude(order(), result(code=code, reason="it met its limit of egress: 5 MB"))
+
+    assert not conclusion.ok
+    assert "limit of egress: 5 MB" in conclusion.reason
 
 
 def test_cut_output_is_no_output() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -34,7 +36,7 @@ class Bench:
         self.guests: list[LocalGuest] = []
 
     def guest(self, work: VmTask, agent: str = AGENT) -> tuple[LocalGuest, Egress]:
-        egress = Egress(work.reaches)
+        egress = Egress(work.reaches, work.egress_limit)
         guest = LocalGuest(self.home, egress, agent)
         self.guests.append(guest)
         return guest, egress
@@ -111,6 +113,35 @@ def test_output_is_cut_at_the_limit_of_each_stream(bench: Bench) -> None:
     """And the command still reaches its end."""
     result = bench.run(task("yes | head -c 2000000; echo end >&2", output_limit=1000))
     assert (len(result.stdout), result.truncated, result.stderr, result.code) == (1000, True, "end\n", 0)
+
+
+MEETS = "agent.Agent(wire"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (["disk", "memory"], "it met its limit of memory: 384 MB; it met its limit of disk: 9 MB"),
+        (["processes"], "it met its limit of processes: 7 at once"),
+        (["everything", {}, 7], ""),
+        ("memory", ""),
+        (None, ""),
+    ],
+)
+def test_what_the_guest_says_of_its_limits_is_told_in_our_own_words(bench: Bench, told: object, reason: str) -> None:
+    """It names them, no more: the guest's text could say anything."""
+    meets = AGENT.replace(MEETS, f"Harmless.exceeded = lambda self: {told!r}\n{MEETS}")
+    result = bench.run(task("exit 3", processes=7, disk_mb=9), agent=meets)
+    assert (result.ending, result.code, result.reason) == (Ending.EXITED, 3, reason)
+
+
+def test_limits_are_sent_before_the_first_file(bench: Bench) -> None:
+    """So that what is put there counts."""
+    notes = AGENT.replace(
+        MEETS, f"Harmless.limit = lambda self, **limits: (self.root / 'limits').write_text(str(limits))\n{MEETS}"
+    )
+    result = bench.run(task("cat ../limits", processes=7, disk_mb=9), agent=notes)
+    assert result.stdout == "{'processes': 7, 'disk_mb': 9}"
 
 
 def test_too_many_collected_bytes_are_no_result(bench: Bench) -> None:
@@ -247,6 +278,68 @@ print(len(b"".join(iter(lambda: s.recv(65536), b""))))
     assert (result.stdout, result.stderr) == ("600000\n", "")
     (row,) = result.connections
     assert (row.host, row.port, row.allowed, row.bytes_up, row.bytes_down) == ("up.test", port, True, 600000, 600000)
+
+
+def test_more_bytes_than_the_limit_never_cross_and_the_program_sees_a_break(bench: Bench) -> None:
+    """Not an end: half an answer must not be taken for a whole one. The rest of the record is there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_endless, args=(server,), daemon=True).start()
+        port = _free_port("127.77.0.1")
+        program = f"""
+import socket
+got = 0
+try:
+    s = socket.create_connection(("127.77.0.1", {port}))
+    while data := s.recv(65536): got += len(data)
+    print("ended", got)
+except OSError as error: print(error.strerror, got)
+try: socket.create_connection(("127.77.0.1", {port})).recv(1)
+except OSError as error: print(error.strerror)
+"""
+        reach = Reach(host="much.test", port=port, address="127.0.0.1", address_port=server.getsockname()[1])
+        result = bench.run(task("python3", "-c", program, reaches=(reach,), egress_limit=1 << 20))
+    broke, again = result.stdout.splitlines()
+    assert broke.startswith("Connection reset by peer ")
+    assert int(broke.split()[-1]) <= 1 << 20
+    assert again == "Connection reset by peer"
+    assert (result.code, result.reason) == (0, "it met its limit of egress: 1 MB")
+    cut, refused = result.connections
+    assert (1 << 20) - 65536 < cut.bytes_down <= 1 << 20
+    assert (cut.allowed, cut.error) == (True, "the step's limit is met (egress: 1 MB)")
+    assert (refused.allowed, refused.error) == (False, "the step's limit is met (egress: 1 MB)")
+
+
+def test_a_connection_that_the_far_end_breaks_is_broken_for_the_program_too(bench: Bench) -> None:
+    """Seen in a review: a reset arrived as a clean end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_breaking, args=(server,), daemon=True).start()
+        port = _free_port("127.77.0.1")
+        program = f"""
+import socket
+s = socket.create_connection(("127.77.0.1", {port}))
+try:
+    while data := s.recv(65536): print(data.decode())
+    print("ended")
+except OSError as error: print(error.strerror)
+"""
+        reach = Reach(host="bad.test", port=port, address="127.0.0.1", address_port=server.getsockname()[1])
+        result = bench.run(task("python3", "-c", program, reaches=(reach,)))
+    assert result.stdout.splitlines()[-1] == "Connection reset by peer"
+    assert "reset" in result.connections[0].error
+
+
+def _endless(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection, contextlib.suppress(OSError):
+        while True:
+            connection.sendall(b"x" * 65536)
+
+
+def _breaking(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(b"half")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _upper_case(server: socket.socket) -> None:

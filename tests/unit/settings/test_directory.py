@@ -142,6 +142,23 @@ def test_a_web_server_that_listens_everywhere_is_found_on_loopback_and_by_its_na
         dial(tmp_path, f"{socket.gethostname()}:8080", listen="0.0.0.0:8080")
 
 
+def test_names_lead_to_private_addresses_only_where_the_site_says_so(tmp_path: Path) -> None:
+    text = "a.test: {ports: {1: 'a.example:1'}}\nb.test: {ports: {1: 'b.example:1'}, private: true}\n"
+    directory = load_directory(sites(tmp_path, text))
+    grant = Grant(network=tuple(Endpoint(host=host, port=1) for host in ("a.test", "b.test")))
+
+    assert [reach.private for reach in reaches(grant, directory, {})] == [False, True]
+
+
+def test_our_own_ends_go_along_to_where_it_is_dialled(tmp_path: Path) -> None:
+    """A name is compared there again, with what it leads to."""
+    path = sites(tmp_path, f'{HOST}: {{ports: {{443: "a.example:443"}}, http_url: "http://m.example:9"}}\n')
+    directory = load_directory(path, (Address(host="vault.example", port=8200),))
+    [reach] = reaches(Grant(network=(Endpoint(host=HOST, port=443),)), directory, {})
+
+    assert {Address(host="vault.example", port=8200), Address(host="m.example", port=9)} <= set(reach.never)
+
+
 def test_other_ports_and_other_hosts_are_reached(tmp_path: Path) -> None:
     """The demo's targets are on loopback as well."""
     for address in ("127.0.0.1:8081", "10.0.0.7:8080", "vault.example:443", "metrics.example:22"):
