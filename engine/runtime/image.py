@@ -13,6 +13,7 @@ import os
 import platform
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -171,7 +172,7 @@ def _how_to_get(name: str) -> str:
 def signature(files: Mapping[str, Path]) -> str:
     """What tells whether any of the files was replaced or written to, without reading them. Raises BadInput.
 
-    The time of the last change of the inode is not part of it: libvirt gives kernel and initrd to QEMU's user and back.
+    The time of the last change of the inode is not part of it: libvirt notes in attributes who uses a disk.
     """
     try:
         stats = [path.stat() for path in files.values()]
@@ -211,6 +212,17 @@ def _may(path: Path, uid: int, gids: frozenset[int], needed: int) -> bool:
     if status.st_gid in gids:
         return bool(status.st_mode >> 3 & needed)
     return bool(status.st_mode & needed)
+
+
+def may_change(path: Path, uid: int, gids: frozenset[int]) -> bool:
+    """Whether this user could write to a file, or put another in the place of what lies in a folder."""
+    status = path.stat()
+    if uid == 0 or status.st_uid == uid:  # an owner may give himself the right
+        return True
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        return False
+    bits = status.st_mode >> 3 if status.st_gid in gids else status.st_mode
+    return bool(bits & os.W_OK)
 
 
 def file_digest(path: Path) -> str:
