@@ -48,7 +48,7 @@ ABSENT = (
     Kind(
         name="network card",
         xml="<interface ",
-        drivers="virtio-net|e1000|rtl8139|vhost|vmxnet",
+        drivers="virtio-net|e1000|rtl8139|vmxnet",
         options=frozenset({"-netdev", "-net", "-nic"}),
     ),
     Kind(

@@ -47,7 +47,7 @@ def tail(file: Path, lines: int) -> list[str]:
         raise BadInput(f"{file} may not be read by this user", "run it as root: sudo signalbox vm logs ...") from None
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-    return [printable(line) for line in text.split("\n")[-lines - 1 :]][:lines] if text else []
+    return [printable(line) for line in text.removesuffix("\n").split("\n")[-lines:]]
 
 
 def printable(text: str) -> str:
@@ -65,7 +65,7 @@ def prune(where: Path, sign: str, running: Collection[str], now: float | None = 
     before = (time.time() if now is None else now) - KEPT_S
     removed = 0
     for number, (file, touched) in enumerate(sorted(_logs(where, running), key=lambda found: -found[1])):
-        if (touched < before or number >= KEPT) and _signed(file, sign):
+        if (touched < before or number >= KEPT) and is_signed(file, sign):
             with contextlib.suppress(OSError):
                 file.unlink()
                 removed += 1
@@ -85,7 +85,8 @@ def _logs(where: Path, running: Collection[str]) -> Iterator[tuple[Path, float]]
                     yield Path(entry.path), status.st_mtime
 
 
-def _signed(file: Path, sign: str) -> bool:
+def is_signed(file: Path, sign: str) -> bool:
+    """Whether the command line in this log carries the sign of an owner; False when that cannot be read."""
     try:
         with file.open("rb") as opened:
             return sign.encode() in opened.read(HEAD_BYTES)
