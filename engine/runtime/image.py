@@ -98,12 +98,15 @@ def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = Fa
     two, from this machine's apt sources). The new folder replaces the old one when it is complete; VMs that run keep
     theirs. Raises Unavailable with the reason when a tool is missing or the build fails.
     """
+    folder = images / spec.name
+    new = {"root": _root_fingerprint(spec), "initrd": _initrd_fingerprint(spec)}
+    if not force and _fingerprints(folder) == new:  # asked without the lock: whoever only reads the folder may ask too
+        progress(f"image {spec.name}: up to date in {folder}")
+        return folder
     with only_builder(images, progress):
-        folder = images / spec.name
         old = {} if force else _fingerprints(folder)
-        new = {"root": _root_fingerprint(spec), "initrd": _initrd_fingerprint(spec)}
         if old == new:
-            progress(f"image {spec.name}: up to date in {folder}")
+            progress(f"image {spec.name}: built meanwhile in {folder}")
             return folder
         with replacing(folder) as fresh:
             if old.get("root") == new["root"]:
@@ -234,8 +237,13 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def only_builder(images: Path, progress: Progress) -> Iterator[None]:
     """Whoever changes the folder of images does it alone; another waits."""
-    images.mkdir(parents=True, exist_ok=True)
-    with (images / ".lock").open("w") as lock:
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        opened = (images / ".lock").open("w")
+    except OSError as error:
+        remedy = "do it as whoever owns that folder; or set SIGNALBOX_IMAGES to one of your own"
+        raise Unavailable(f"{images} cannot be written: {error.strerror}", remedy) from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

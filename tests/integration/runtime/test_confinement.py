@@ -1,4 +1,4 @@
-"""What holds a QEMU whose guest broke out: read off a VM that runs. What turns each line red: the unit test of the name."""
+"""What holds a QEMU whose guest broke out: read off a VM that runs. Each line seen red: the unit test of this name."""
 
 from __future__ import annotations
 
