@@ -23,7 +23,7 @@ from pathlib import Path
 
 from engine.domain import digest, image_names
 from engine.domain.errors import BadInput, Unavailable
-from engine.runtime import cpio, manifest
+from engine.runtime import cpio, manifest, namespace
 from engine.runtime.manifest import Manifest
 
 GUEST = Path(__file__).parent / "guest"
@@ -309,6 +309,7 @@ def scratch() -> Iterator[Path]:
 
 def _build_root(spec: ImageSpec, fresh: Path, progress: Progress) -> Manifest:
     search = tools(*TOOLS)
+    namespace.check(search)
     with scratch() as work:
         environment = {
             **os.environ,

@@ -64,7 +64,7 @@ class PlainUser:
         if self.uid == os.geteuid():
             return []
         become = ["setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups"]
-        script = f"{_opened(self.readable)}\nexec {shlex.join(become)} -- \"$@\""
+        script = f'{_opened(self.readable)}\nexec {shlex.join(become)} -- "$@"'
         return ["unshare", "--mount", "--propagation", "private", "bash", "-euc", script, "as-a-plain-user"]
 
     def processes(self) -> dict[int, str]:
