@@ -22,11 +22,13 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 HERE = "tests/integration/runtime"
 AFTER_KILL_9 = "test_after_kill_9_of_the_worker_a_reading_vm_dies_a_changing_one_lives_until_the_sweep"
 TESTS = (
-    f"{HERE}/test_one_command_in_one_vm.py",
+    f"{HERE}/test_one_command_in_one_vm.py::test_output_input_environment_and_exit_code_cross",
+    f"{HERE}/test_one_command_in_one_vm.py::test_the_vm_is_gone_when_run_returns",
     f"{HERE}/test_egress.py",
-    f"{HERE}/test_confinement.py",
+    f"{HERE}/test_confinement.py::test_qemu_is_held_and_the_vm_has_nothing_that_it_does_not_need",
     f"{HERE}/test_crashes_leave_no_vm.py::{AFTER_KILL_9}",
-    f"{HERE}/test_sweep.py",
+    f"{HERE}/test_sweep.py::test_only_what_nobody_works_with_is_swept",
+    f"{HERE}/test_sweep.py::test_old_logs_of_libvirt_go_with_the_sweep",
     f"{HERE}/test_pool.py::test_a_task_takes_a_vm_that_waited_and_no_second_task_gets_it",
     f"{HERE}/test_pool.py::test_two_clones_of_one_saved_vm_differ_and_their_clocks_are_right",
 )
@@ -57,9 +59,7 @@ def test_the_doctor_says_that_the_sandbox_is_off_and_that_qemu_could_change_its_
     settings = user.run("mkdir", "-p", f"{user.home}/.config/libvirt", timeout_s=60)
     assert settings.returncode == 0, settings.stdout
     (user.home / ".config/libvirt/qemu.conf").write_text("seccomp_sandbox = 0\n")
-    copied = user.run("cp", "-r", str(vm_images / "step"), f"{user.home}/images/", timeout_s=60)
-    if copied.returncode:
-        copied = user.run("cp", "-rT", str(vm_images), f"{user.home}/images", timeout_s=60)
+    copied = user.run("cp", "-rT", str(vm_images), f"{user.home}/images", timeout_s=60)
     assert copied.returncode == 0, copied.stdout
 
     said = user.run(
