@@ -23,6 +23,7 @@ from engine.commands.evidence import evidence
 from engine.commands.group import Commands, told
 from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
+from engine.commands.vm import vm_group
 from engine.domain.errors import BadInput
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
@@ -312,5 +313,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, image_group, kill_switch):
+for command in (database, evidence, image_group, kill_switch, vm_group):
     cli.add_command(command)

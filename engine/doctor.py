@@ -12,7 +12,7 @@ import requests
 
 from engine import wiring
 from engine.domain import image_names
-from engine.domain.errors import BadInput, Conflict, SignalboxError
+from engine.domain.errors import BadInput, Conflict, SignalboxError, Unavailable
 from engine.domain.incident import SwitchView
 from engine.domain.runbook import ScriptStep
 from engine.evidence import anchor
@@ -20,7 +20,7 @@ from engine.evidence.key import fingerprint
 from engine.orchestration.adapters import SystemClock
 from engine.orchestration.journal import Journal
 from engine.runbooks.shelf import Shelf
-from engine.runtime import gallery
+from engine.runtime import confinement, gallery, image
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection
@@ -163,21 +163,62 @@ def _runbooks(settings: Settings) -> Iterator[Finding]:
             remedy="add them to the file SIGNALBOX_SITES" if missing else "",
         )
         images = {step.image for step in runbook.steps if isinstance(step, ScriptStep)}
-        for image in sorted(images - {image_names.BASE, *there}):
-            text = f"{name} boots {image}, which is not built here"
-            yield Finding(part="image", well=False, text=text, remedy=f"signalbox image build {image}")
+        for missed in sorted(images - {image_names.BASE, *there}):
+            text = f"{name} boots {missed}, which is not built here"
+            yield Finding(part="image", well=False, text=text, remedy=f"signalbox image build {missed}")
 
 
 def _libvirt(settings: Settings) -> Iterator[Finding]:
     hypervisor = wiring.make_hypervisor(settings, warm=settings.warm_vms, suffix="-doctor")
+    held: list[Finding] = []
     try:
         yield Finding(part="image", well=True, text=f"step {hypervisor.image_digest('step')[:19]}")
-        seconds = hypervisor.trial_boot()
+        files = image.parts(settings.images, "step")
+
+        def look(uuid: str, xml: str) -> None:
+            found = confinement.judge(xml, confinement.process_of(uuid), files)
+            held.extend(Finding(part=one.part, well=one.well, text=one.text, remedy=one.remedy) for one in found)
+
+        hypervisor.reachable()
+        try:
+            seconds = hypervisor.trial_boot(look=look)
+        except Unavailable as error:
+            if settings.accel != "kvm":
+                raise
+            yield _no_kvm(error)
+            return
         yield Finding(part="libvirt", well=True, text=f"{hypervisor.describe()}; a trial VM worked in {seconds:.1f} s")
+        yield acceleration(settings.accel, hypervisor.emulated())
+        yield from held
         yield _memory(hypervisor, settings)
         yield _processors(hypervisor, settings)
     finally:
         hypervisor.close()
+
+
+def _no_kvm(error: Unavailable) -> Finding:
+    return Finding(
+        part="acceleration",
+        well=False,
+        text=f"SIGNALBOX_ACCEL=kvm, and no VM boots under KVM: {error}",
+        remedy="see that /dev/kvm is there and works (the BIOS, nested virtualisation); no step runs before it does",
+    )
+
+
+def acceleration(asked: str, emulated: str) -> Finding:
+    """Emulation that somebody asked for is well; one that we fell back to is not. `emulated`: why, empty under KVM."""
+    if not emulated:
+        return Finding(part="acceleration", well=True, text=f"KVM (SIGNALBOX_ACCEL={asked})")
+    text = f"VMs run under software emulation, which is slow, and which QEMU calls no security boundary: {emulated}"
+    return Finding(
+        part="acceleration",
+        well=asked == "tcg",
+        text=text,
+        remedy=""
+        if asked == "tcg"
+        else "in production mend KVM and set SIGNALBOX_ACCEL=kvm, which never falls back; "
+        "to accept emulation set SIGNALBOX_ACCEL=tcg",
+    )
 
 
 def _memory(hypervisor: LibvirtHypervisor, settings: Settings) -> Finding:
@@ -197,7 +238,7 @@ def _processors(hypervisor: LibvirtHypervisor, settings: Settings) -> Finding:
     """Where libvirt cannot hold a VM to `cpu_percent`, its step goes on without: what it may change stays the same."""
     shelf = Shelf(settings.runbooks)
     named = sorted(name for name in shelf.valid() if any(map(_has_cpu_limit, shelf.read(name).runbook.steps)))
-    holds = hypervisor.holds_cpu()
+    holds = hypervisor.holds_cpu
     text = "VMs are held to their cpu_percent" if holds else "VMs cannot be held to cpu_percent here: it has no effect"
     return Finding(
         part="processors",

@@ -43,7 +43,8 @@ class Settings(BaseModel):
     agents_md: Path = Field(Path("agents.md"), description="where harness notes propose their rules")
     libvirt_uri: str = Field("", description="default: qemu:///system as root, qemu:///session otherwise")
     accel: Literal["auto", "kvm", "tcg"] = Field(
-        "auto", description="kvm insists on KVM; auto probes it with a short boot"
+        "auto",
+        description="kvm: that or nothing, for production; auto: KVM if a short boot proves it, else TCG and a warning",
     )
     warm_vms: int = Field(
         2, ge=0, le=64, description="VMs of one image that wait, booted and paused, for a step; 0: each step boots"

@@ -277,7 +277,8 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
 def make_hypervisor(
     settings: Settings, process: str = "nobody", *, warm: int = 0, suffix: str = ""
 ) -> LibvirtHypervisor:
-    """The hypervisor in force. `suffix` sets its VMs apart from those of the installation."""
+    """The hypervisor in force. `suffix` sets its VMs apart from those of the installation; they boot, so that libvirt
+    ends them with the connection: no sweep looks for that mark."""
     return LibvirtHypervisor(
         settings.libvirt,
         settings.images,
@@ -286,7 +287,7 @@ def make_hypervisor(
         process,
         warm=warm,
         memory_mb=settings.vm_memory_mb,
-        templates=settings.home.absolute() / "templates" if settings.clones == "auto" else None,
+        templates=settings.home.absolute() / "templates" if settings.clones == "auto" and not suffix else None,
     )
 
 

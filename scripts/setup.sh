@@ -15,7 +15,8 @@ RUN=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev qemu-system-x8
   erofs-utils cpio kmod xz-utils zstd e2fsprogs openssh-client procps prometheus prometheus-alertmanager)
 TEST=(chromium chromium-driver fonts-dejavu-core postgresql git libvirt-clients iproute2)
 wanted=("${RUN[@]}")
-if [ "$(id -u)" != 0 ]; then wanted+=(uidmap); fi # a plain user's images are built in a user namespace
+# a plain user's images are built in a user namespace; as root the tests try that with a user of their own
+if [ "$(id -u)" != 0 ] || [ "$what" != demo ]; then wanted+=(uidmap); fi
 if [ "$what" != demo ]; then wanted+=("${TEST[@]}"); fi
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -56,6 +57,11 @@ if [ ${#missing[@]} -gt 0 ]; then
       esac
     done
   fi
+fi
+
+if [ "$(id -u)" = 0 ] && [ "$what" != demo ] && ! id signalbox-test >/dev/null 2>&1; then
+  say "a user for the tests of session mode: signalbox-test"
+  useradd --no-create-home --shell /usr/sbin/nologin signalbox-test
 fi
 
 stamp=.venv/.signalbox-stamp

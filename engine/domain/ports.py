@@ -210,8 +210,12 @@ class Hypervisor(Protocol):
     def destroy(self, task_id: str) -> bool:
         """Destroy the VM of a task, if there is one. Returns whether there was."""
 
-    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
-        """Destroy every VM of this host's that no living worker process works with; returns their task ids."""
+    def sweep(self, living: Callable[[], Collection[str]] = tuple) -> tuple[str, ...]:
+        """Destroy every VM of this host's that no living worker process works with; returns their task ids.
+
+        Who lives is asked after the VMs were listed: a process is known before it has its first VM, so one that begins
+        meanwhile loses none. Raises Unavailable, and whatever `living` raises; nothing is destroyed then.
+        """
 
     def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
         """Destroy every VM of this host's that works for a run; returns their task ids. Raises Unavailable."""

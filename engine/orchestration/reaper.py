@@ -44,9 +44,8 @@ class Reaper:
             with self.database.transaction() as session:
                 if not self.database.is_shared:
                     claims.end_all_others(session, self.claim.process)
-                living = claims.processes(session, self.claim.host)
                 accessors = () if self.database.is_shared else tokens.undead(session)
-            swept = self.adapters.hypervisor.sweep({*living, self.claim.process})
+            swept = self.adapters.hypervisor.sweep(self._living)
             if accessors:
                 self.adapters.secrets.recover(accessors)
         except SignalboxError as error:  # also a token that cannot be proved dead: nothing is driven before it is
@@ -58,6 +57,19 @@ class Reaper:
             log.info("destroyed leftover VMs", tasks=swept)
         self.reap()
         return True
+
+    def sweep(self) -> None:
+        """Now and then: what nobody who lives works with, though it was none of a run that could be taken up.
+
+        Such are the VMs that waited in the pool of a process that died. Raises Unavailable.
+        """
+        if swept := self.adapters.hypervisor.sweep(self._living):
+            log.warning("destroyed VMs that nobody worked with", tasks=swept)
+
+    def _living(self) -> Collection[str]:
+        """The processes of this host that may have VMs."""
+        with self.database.reading() as session:
+            return {*claims.processes(session, self.claim.host), self.claim.process}
 
     def reap(self) -> None:
         """One round: declare dead whoever fell silent, and take up what they drove."""

@@ -1,7 +1,8 @@
 """A worker: this process's claim, driver, carrier and reaper, and the threads that keep them honest.
 
-Three threads on a shared database, each with one reason to be slow: one renews the claim, one ends what runs when the
-claim is about to end (it talks to nobody but the hypervisor), one looks for the dead. Begun in order, ended in reverse.
+Four threads on a shared database, each with one reason to be slow: one renews the claim, one ends what runs when the
+claim is about to end (it talks to nobody but the hypervisor), one looks for the dead, one sweeps what nobody works
+with. Begun in order, ended in reverse.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 
 WATCHED_S = 0.2
 RECOVERED_AGAIN_S = 1.0
+SWEPT_EVERY_S = 30.0
 STOPPED_WITHIN_S = 20.0
 
 
@@ -61,6 +63,7 @@ class Worker:
             self._thread("beat", self._beat, self.beats_s, self._ended)
             self._thread("watchdog", self._watch_over, WATCHED_S, self._ended)
         self._thread("reaper", self._recover_then_reap, min(self.beats_s, RECOVERED_AGAIN_S), self._draining)
+        self._thread("sweeper", self._sweep, SWEPT_EVERY_S, self._draining)
 
     def stop(self, timeout_s: float = 30) -> None:
         """Stop at the next boundaries; the claim is renewed until then.
@@ -144,6 +147,10 @@ class Worker:
         with self.database.transaction() as session:
             for run in runs.queued(session):
                 wake(session, run)
+
+    def _sweep(self) -> None:
+        if self._taking is not None:  # recovery sweeps first, and again until it gets through
+            self.reaper.sweep()
 
     def look_for_the_dead(self) -> None:
         """One round: take up what dead workers left, and what is ours while no thread of ours drives it.

@@ -6,6 +6,7 @@ Nothing of a step is in here: libvirt keeps this text and logs the command line.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,19 +21,22 @@ TB_CACHE_MB = 128
 # no_timer_check: a machine that boots many at once is late with their timers, and the kernel would panic over that
 KERNEL_ARGUMENTS = "quiet loglevel=0 panic=-1 no_timer_check console=ttyS0"
 WAITING = "waiting-in-the-pool"
+SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Whose VM it is. All four are plain names (`session.NAME`). `process`: who works with it.
+    """Whose VM it is. The four names are plain (`session.NAME`). `process`: who works with it.
 
-    A VM that waits for its task carries an id of its own as `task`, and WAITING as `run`.
+    A VM that waits for its task carries an id of its own as `task`, and WAITING as `run`. `since`: when it began to
+    wait or got its task, in seconds since 1970; 0 where nobody said.
     """
 
     owner: str
     process: str
     task: str
     run: str
+    since: int = 0
 
     @property
     def waits(self) -> bool:
@@ -45,13 +49,24 @@ def domain_name(task_id: str) -> str:
     return PREFIX + task_id
 
 
+def sign_of(owner: str) -> str:
+    """What QEMU's command line, and so libvirt's log of a VM, says about whose it was."""
+    return f"ua-signalbox-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
+
+
 def domain(
-    mark: Mark, uuid: str, files: Mapping[str, Path], *, memory_mb: int, vcpus: int = 1, kvm: bool, relabel: bool
+    mark: Mark,
+    uuid: str,
+    files: Mapping[str, Path],
+    *,
+    memory_mb: int,
+    vcpus: int = 1,
+    kvm: bool,
+    qemu_user: tuple[int, int] | None,
 ) -> str:
-    """The domain. `relabel`: false where libvirt would change the owner of the shared disk image (system mode)."""
+    """The domain. `qemu_user`: uid and gid that QEMU runs as where libvirt changes users (system mode)."""
     kind = "kvm" if kvm else "qemu"
     cache = "" if kvm else f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MB}</tb-cache></tcg>"
-    label = "" if relabel else "<seclabel model='dac' relabel='no'/>"
     return f"""<domain type='{kind}'>
   <name>{escape(domain_name(mark.task))}</name>
   <uuid>{uuid}</uuid>
@@ -75,7 +90,7 @@ def domain(
   <devices>
     <disk type='file' device='disk'>
       <driver name='qemu' type='raw'/>
-      <source file={quoteattr(str(files["rootfs.erofs"]))}>{label}</source>
+      <source file={quoteattr(str(files["rootfs.erofs"]))}/>
       <target dev='vda' bus='virtio'/>
       <readonly/>
       <shareable/>
@@ -85,27 +100,44 @@ def domain(
     <channel type='unix'><target type='virtio' name='{PORT}'/></channel>
     <serial type='null'/>
     <rng model='virtio'>
+      <alias name='{sign_of(mark.owner)}'/>
       <backend model='random'>/dev/urandom</backend>
       <rate bytes='65536' period='1000'/>
     </rng>
     <memballoon model='none'/>
-  </devices>
+  </devices>{_as_user(qemu_user)}
 </domain>
 """
+
+
+def _as_user(qemu_user: tuple[int, int] | None) -> str:
+    """Run as this user, and give it nothing: libvirt would make kernel and initramfs, which every VM boots, its own."""
+    if qemu_user is None:
+        return ""
+    uid, gid = qemu_user
+    label = f"<label>+{uid}:+{gid}</label>"
+    return f"\n  <seclabel type='static' model='dac' relabel='no'>{label}</seclabel>"
 
 
 def mark_element(mark: Mark, prefix: str = "") -> str:
     """The mark as an XML element; libvirt itself adds prefix and namespace where it sets metadata of a live domain."""
     space = f" xmlns:v='{NAMESPACE}'" if prefix else ""
-    pairs = (("owner", mark.owner), ("process", mark.process), ("task", mark.task), ("run", mark.run))
+    pairs = [("owner", mark.owner), ("process", mark.process), ("task", mark.task), ("run", mark.run)]
+    if mark.since:
+        pairs.append(("since", str(mark.since)))
     return f"<{prefix}vm{space} {' '.join(f'{name}={quoteattr(value)}' for name, value in pairs)}/>"
 
 
 def read_mark(metadata: str) -> Mark | None:
     """The mark in a domain's metadata element as libvirt gives it; None when it is none of ours."""
-    found = dict(re.findall(r"\b(owner|process|task|run)=['\"]([A-Za-z0-9._-]+)['\"]", metadata))
+    found = dict(re.findall(r"\b(owner|process|task|run|since)=['\"]([A-Za-z0-9._-]+)['\"]", metadata))
     try:
-        # a VM of a release that named no process is nobody's now
-        return Mark(owner=found["owner"], process=found.get("process", ""), task=found["task"], run=found["run"])
+        return Mark(
+            owner=found["owner"],
+            process=found.get("process", ""),  # a VM of a release that named no process is nobody's now
+            task=found["task"],
+            run=found["run"],
+            since=int(found["since"]) if SECONDS.fullmatch(found.get("since", "")) else 0,
+        )
     except KeyError:
         return None

@@ -32,6 +32,13 @@ LINE_EVENTS = READABLE | libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVE
 CPU_PERIOD_US = 100_000
 SMALL_SHARE = 20  # of what any other VM gets, as a divisor
 WOULD_BLOCK = -2  # of virStreamSend and virStreamRecv
+STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "ending",
+    libvirt.VIR_DOMAIN_SHUTOFF: "ended",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+}
 
 _events = threading.Lock()
 _event_thread: threading.Thread | None = None
@@ -46,6 +53,14 @@ class Found:
     mark: Mark
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a domain is now: "running", "paused", or what libvirt calls it; memory of the guest."""
+
+    word: str
+    memory_mb: int
+
+
 class Host:
     """Thread-safe. Every method raises Unavailable when libvirt does not answer or refuses, unless it says not."""
 
@@ -56,6 +71,7 @@ class Host:
         self._capabilities = ""
         self._lock = threading.Lock()
         self._channels: dict[Channel, Any] = {}  # -> the connection that its line hangs on
+        self._held: set[str] = set()
 
     # -- libvirt itself
 
@@ -116,6 +132,41 @@ class Host:
         return f"see that libvirt answers: virsh -c {self.uri} version; then: signalbox doctor"
 
     # -- one VM
+
+    def hold(self, uuid: str) -> None:
+        """Somebody in this process works with this VM, or is about to make it."""
+        with self._lock:
+            self._held.add(uuid)
+
+    def let_go(self, uuid: str) -> None:
+        """Nobody does any more; if it lives, it is a leftover."""
+        with self._lock:
+            self._held.discard(uuid)
+
+    def holds(self, uuid: str) -> bool:
+        """Whether somebody in this process works with it."""
+        with self._lock:
+            return uuid in self._held
+
+    def state(self, uuid: str) -> State | None:
+        """How it is now; None when it is gone."""
+        try:
+            domain = _lookup(self.connect().lookupByUUIDString, uuid)
+            if domain is None:
+                return None
+            number, _, memory_kib, *_ = domain.info()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise self._unavailable("libvirt does not answer", error) from None
+        return State(STATES.get(number, f"state {number}"), memory_kib // 1024)
+
+    def xml(self, uuid: str) -> str:
+        """libvirt's XML of it as it runs."""
+        try:
+            return str(self.connect().lookupByUUIDString(uuid).XMLDesc())
+        except libvirt.libvirtError as error:
+            raise self._unavailable("libvirt could not describe a VM", error) from None
 
     def start(self, xml: str, *, dies_with_us: bool) -> None:
         """Start a transient domain. `dies_with_us`: libvirt destroys it when this connection ends."""
@@ -230,6 +281,13 @@ class Host:
         """Whether there is a domain of this name."""
         try:
             return _lookup(self.connect().lookupByName, name) is not None
+        except libvirt.libvirtError as error:
+            raise self._unavailable("libvirt does not answer", error) from None
+
+    def names(self) -> frozenset[str]:
+        """The names of all domains, ours or not."""
+        try:
+            return frozenset(domain.name() for domain in self.connect().listAllDomains())
         except libvirt.libvirtError as error:
             raise self._unavailable("libvirt does not answer", error) from None
 

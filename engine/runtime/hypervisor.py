@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +21,9 @@ import structlog
 
 from engine.domain.errors import BadInput, Refused, SignalboxError, Unavailable
 from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
-from engine.runtime import image, session
+from engine.runtime import domain_xml, image, logs, session
 from engine.runtime.channel import Channel
-from engine.runtime.domain_xml import TB_CACHE_MB, Mark, domain_name
+from engine.runtime.domain_xml import TB_CACHE_MB, domain_name
 from engine.runtime.egress import Egress
 from engine.runtime.host import GONE_TIMEOUT_S, Found, Host
 from engine.runtime.machine import OVERHEAD_MB, Machine, Make, Workshop
@@ -35,6 +35,8 @@ from engine.runtime.template import Templates
 log = structlog.get_logger()
 
 Accel = Literal["auto", "kvm", "tcg"]
+Look = Callable[[str, str], None]
+""" At a VM while it runs: its uuid, and libvirt's XML of it. """
 KVM_DEVICE = Path("/dev/kvm")
 BOOT_TIMEOUT_S = 180.0
 TRIAL_TIMEOUT_S = 20.0  # KVM boots in a second or two, or never
@@ -44,6 +46,8 @@ USUAL_MEMORY_MB = 384  # of a task that says nothing
 WAITS_FOR_MEMORY_S = 600.0
 CHANGE_WAITS_FOR_MEMORY_S = 60.0  # what its gate measured must still be so when it begins
 MAX_BARRED = 10_000
+NOBODY = "nobody"
+PRUNED_EVERY_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -72,7 +76,7 @@ class LibvirtHypervisor:
         images: Path,
         owner: str,
         accel: Accel = "auto",
-        process: str = "nobody",
+        process: str = NOBODY,
         *,
         warm: int = 0,
         memory_mb: int = 0,
@@ -81,7 +85,7 @@ class LibvirtHypervisor:
         for mark in (owner, process):
             if not session.NAME.fullmatch(mark):
                 raise BadInput(f"mark {mark!r} is not plain", "use letters, digits, . _ -")
-        self._images, self._owner = images, owner
+        self._images, self._owner, self._process = images, owner, process
         self._host = Host(uri)
         saved = Templates(templates, self._host, process) if templates is not None else None
         self._workshop = Workshop(self._host, images, owner, process, saved)
@@ -90,11 +94,13 @@ class LibvirtHypervisor:
         self._pool = Pool(self._workshop, self._memory, warm, busy=self._boots)
         self._memory.give_up = self._pool.give_up_one
         self._kvm: bool | None = {"kvm": True, "tcg": False}.get(accel)
-        self._holds_cpu: bool | None = None
+        self.holds_cpu = False  # whether the last VM that should be was held to its `cpu_percent` (a trial boot asks)
+        self._no_kvm = "SIGNALBOX_ACCEL=tcg says so"
         self._kvm_lock = threading.Lock()
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._barred: dict[str, None] = {}  # ids that were destroyed, oldest first
+        self._prune_at = 0.0
 
     # -- the port
 
@@ -125,19 +131,32 @@ class LibvirtHypervisor:
             raise Unavailable(f"the VM of {task_id} did not end", "look at libvirtd")
         return True
 
-    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
-        """See `ports.Hypervisor.sweep`. Raises Unavailable."""
+    def sweep(self, living: Callable[[], Collection[str]] = tuple) -> tuple[str, ...]:
+        """See `ports.Hypervisor.sweep`: also our own that nobody here works with, and old files."""
+        found = self._ours()
+        alive = living()  # only now: see the port
         if self._templates is not None:
             self._templates.sweep(living)
-        return self._destroy_all(lambda mark: mark.process not in living)
+        self._prune_logs()
+        return self._destroy_all(one for one in found if one.mark.process not in alive or self._is_lost(one))
+
+    def _is_lost(self, found: Found) -> bool:
+        """One of this process that no task, pool or template of it works with: its end could not be proved."""
+        return found.mark.process == self._process != NOBODY and not self._host.holds(found.uuid)
 
     def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
         """See `ports.Hypervisor.destroy_all_of`."""
-        return self._destroy_all(lambda mark: mark.run == run_id)
+        return self._destroy_all(found for found in self._ours() if found.mark.run == run_id)
 
-    def _destroy_all(self, doomed: Callable[[Mark], bool]) -> tuple[str, ...]:
-        tasks = [found.mark.task for found in self._ours() if doomed(found.mark)]
-        return tuple(task_id for task_id in tasks if self.destroy(task_id))
+    def _destroy_all(self, doomed: Iterable[Found]) -> tuple[str, ...]:
+        return tuple(found.mark.task for found in doomed if self.destroy(found.mark.task))
+
+    def _prune_logs(self) -> None:
+        where, now = logs.folder(self._host.uri), time.monotonic()
+        if where is None or now < self._prune_at:
+            return
+        self._prune_at = now + PRUNED_EVERY_S
+        logs.prune(where, domain_xml.sign_of(self._owner), self._host.names())
 
     def image_digest(self, image_name: str) -> str:
         """See `ports.Hypervisor.image_digest`."""
@@ -150,25 +169,37 @@ class LibvirtHypervisor:
             raise Unavailable(why, "it goes on when other steps have ended")
 
     def keep_warm(self, image_name: str = "step") -> None:
-        """Have a VM ready before the first task. Returns at once, never raises; does nothing without a pool."""
-        if self._pool.most:
-            threading.Thread(target=self._expect, args=(image_name,), daemon=True, name="vm-pool-first").start()
+        """Before the first task: find out how VMs run here, warn if slowly, and have one ready where there is a pool.
+
+        Returns at once, never raises.
+        """
+        threading.Thread(target=self._expect, args=(image_name,), daemon=True, name="vm-pool-first").start()
 
     def _expect(self, image_name: str) -> None:
         try:
             kvm = self._use_kvm(image_name)
-            self._pool.expect(self._workshop.make(image_name, USUAL_MEMORY_MB, kvm=kvm, outlives_worker=False))
+            if why := self.emulated():
+                log.warning("VMs run under software emulation, which is slow and holds less", why=why)
+            if self._pool.most:
+                self._pool.expect(self._workshop.make(image_name, USUAL_MEMORY_MB, kvm=kvm, outlives_worker=False))
         except SignalboxError as error:  # the first task meets it again, and says so where it counts
             log.warning("no VM waits for the first step", why=str(error))
+
+    def emulated(self) -> str:
+        """Why VMs run under TCG; empty under KVM, and before that is known."""
+        return "" if self._kvm is not False else self._no_kvm
 
     def warm(self) -> int:
         """How many VMs wait for a task."""
         return self._pool.waiting()
 
-    def trial_boot(self, image_name: str = "step") -> float:
-        """Boot a VM, run `true` in it, destroy it: seconds. Raises Unavailable with what went wrong, BadInput."""
+    def trial_boot(self, image_name: str = "step", look: Look = lambda *_: None) -> float:
+        """Boot a VM, wait until it says something, `look` at it, destroy it: seconds.
+
+        Raises Unavailable with what went wrong, BadInput, and what `look` raises.
+        """
         begun = time.monotonic()
-        result = self._trial(image_name, kvm=self._use_kvm(image_name), boot_timeout_s=BOOT_TIMEOUT_S)
+        result = self._trial(image_name, kvm=self._use_kvm(image_name), boot_timeout_s=BOOT_TIMEOUT_S, look=look)
         if result.ending is not Ending.EXITED or result.code != 0:
             raise Unavailable(f"a trial VM did not work: {result.reason or result.ending}", self._host.remedy())
         return time.monotonic() - begun
@@ -178,10 +209,6 @@ class LibvirtHypervisor:
         qemu, _ = self._host.versions()
         how = {True: "KVM", False: "TCG (no KVM: slow)", None: "acceleration not probed yet"}[self._kvm]
         return f"{self._host.uri}, QEMU {qemu}, {how}"
-
-    def holds_cpu(self) -> bool:
-        """Whether VMs can be held to `cpu_percent` here, as the last one that should be showed (a trial boot asks)."""
-        return bool(self._holds_cpu)
 
     def describe_memory(self) -> str:
         """One line for `doctor`: the memory that VMs may use, how many may wait."""
@@ -247,8 +274,8 @@ class LibvirtHypervisor:
     def _limit_cpu(self, machine: Machine, task: VmTask) -> None:
         """Once it has booted: only the step is to be slow. `doctor` says where this is not possible."""
         if task.cpu_percent:
-            self._holds_cpu = machine.limit_cpu(task.cpu_percent)
-            if not self._holds_cpu:
+            self.holds_cpu = machine.limit_cpu(task.cpu_percent)
+            if not self.holds_cpu:
                 log.warning("this libvirt cannot hold a VM to cpu_percent", task=task.id, cpu_percent=task.cpu_percent)
 
     @contextmanager
@@ -342,22 +369,31 @@ class LibvirtHypervisor:
     def _kvm_works(self, image_name: str) -> bool:
         """Whether a VM really boots under KVM: a device or a capability alone is no proof."""
         if not self._host.offers_kvm() or not KVM_DEVICE.exists():
+            self._no_kvm = f"libvirt offers no KVM, or there is no {KVM_DEVICE}"
             return False
         try:
             result = self._trial(image_name, kvm=True, boot_timeout_s=TRIAL_TIMEOUT_S)
-        except Unavailable:
+            failed = "" if result.ending is Ending.EXITED and result.code == 0 else result.reason or result.ending
+        except Unavailable as error:
             self._host.connect()  # libvirt itself must be well, or this says nothing about KVM
-            return False
-        return result.ending is Ending.EXITED and result.code == 0
+            failed = str(error)
+        self._no_kvm = f"a VM did not boot under KVM: {failed[:300]}"
+        return not failed
 
-    def _trial(self, image_name: str, *, kvm: bool, boot_timeout_s: float) -> TaskResult:
+    def _trial(self, image_name: str, *, kvm: bool, boot_timeout_s: float, look: Look = lambda *_: None) -> TaskResult:
         task = VmTask(
             id=f"trial-{uuid.uuid4()}",
             run_id="trial",
             image=image_name,
-            argv=("true",),
+            argv=("echo", "up"),
             timeout_s=30,
             memory_mb=TRIAL_MEMORY_MB,
             cpu_percent=TRIAL_CPU_PERCENT,
         )
-        return self._run(task, NoSecrets(), lambda _: None, kvm=kvm, boot_timeout_s=boot_timeout_s)
+
+        def said(_: str) -> None:
+            for found in self._ours():
+                if found.mark.task == task.id:
+                    look(found.uuid, self._host.xml(found.uuid))
+
+        return self._run(task, NoSecrets(), said, kvm=kvm, boot_timeout_s=boot_timeout_s)

@@ -13,6 +13,7 @@ import os
 import platform
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from engine.domain import digest, image_names
 from engine.domain.errors import BadInput, Unavailable
-from engine.runtime import cpio, manifest
+from engine.runtime import cpio, manifest, namespace
 from engine.runtime.manifest import Manifest
 
 GUEST = Path(__file__).parent / "guest"
@@ -97,12 +98,15 @@ def build(spec: ImageSpec, images: Path, *, progress: Progress, force: bool = Fa
     two, from this machine's apt sources). The new folder replaces the old one when it is complete; VMs that run keep
     theirs. Raises Unavailable with the reason when a tool is missing or the build fails.
     """
+    folder = images / spec.name
+    new = {"root": _root_fingerprint(spec), "initrd": _initrd_fingerprint(spec)}
+    if not force and _fingerprints(folder) == new:  # asked without the lock: whoever only reads the folder may ask too
+        progress(f"image {spec.name}: up to date in {folder}")
+        return folder
     with only_builder(images, progress):
-        folder = images / spec.name
         old = {} if force else _fingerprints(folder)
-        new = {"root": _root_fingerprint(spec), "initrd": _initrd_fingerprint(spec)}
         if old == new:
-            progress(f"image {spec.name}: up to date in {folder}")
+            progress(f"image {spec.name}: built meanwhile in {folder}")
             return folder
         with replacing(folder) as fresh:
             if old.get("root") == new["root"]:
@@ -171,7 +175,7 @@ def _how_to_get(name: str) -> str:
 def signature(files: Mapping[str, Path]) -> str:
     """What tells whether any of the files was replaced or written to, without reading them. Raises BadInput.
 
-    The time of the last change of the inode is not part of it: libvirt gives kernel and initrd to QEMU's user and back.
+    The time of the last change of the inode is not part of it: libvirt notes in attributes who uses a disk.
     """
     try:
         stats = [path.stat() for path in files.values()]
@@ -213,6 +217,17 @@ def _may(path: Path, uid: int, gids: frozenset[int], needed: int) -> bool:
     return bool(status.st_mode & needed)
 
 
+def may_change(path: Path, uid: int, gids: frozenset[int]) -> bool:
+    """Whether this user could write to a file, or put another in the place of what lies in a folder."""
+    status = path.stat()
+    if uid == 0 or status.st_uid == uid:  # an owner may give himself the right
+        return True
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        return False
+    bits = status.st_mode >> 3 if status.st_gid in gids else status.st_mode
+    return bool(bits & os.W_OK)
+
+
 def file_digest(path: Path) -> str:
     """The digest of a file's bytes."""
     with path.open("rb") as file:
@@ -222,8 +237,13 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def only_builder(images: Path, progress: Progress) -> Iterator[None]:
     """Whoever changes the folder of images does it alone; another waits."""
-    images.mkdir(parents=True, exist_ok=True)
-    with (images / ".lock").open("w") as lock:
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        opened = (images / ".lock").open("w")
+    except OSError as error:
+        remedy = "do it as whoever owns that folder; or set SIGNALBOX_IMAGES to one of your own"
+        raise Unavailable(f"{images} cannot be written: {error.strerror}", remedy) from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -289,6 +309,7 @@ def scratch() -> Iterator[Path]:
 
 def _build_root(spec: ImageSpec, fresh: Path, progress: Progress) -> Manifest:
     search = tools(*TOOLS)
+    namespace.check(search)
     with scratch() as work:
         environment = {
             **os.environ,

@@ -71,6 +71,7 @@ class Machine:
 
     def boot(self, xml: str) -> None:
         """Start it; its agent greets when it is up. Raises Unavailable."""
+        self._host.hold(self.id)
         self._host.start(xml, dies_with_us=not self.make.outlives_worker)
         self._host.open_line(self.id, self.transport, self.channel)
 
@@ -94,6 +95,7 @@ class Machine:
 
     def clone(self, restore: Callable[[str, Mark], None], mark: Mark) -> None:
         """Become a clone of a saved one, which `restore` makes under a uuid and a mark. Raises Unavailable."""
+        self._host.hold(self.id)
         restore(self.id, mark)
         self._host.open_line(self.id, self.transport, self.channel)
         self._ping()
@@ -135,7 +137,10 @@ class Machine:
     def end(self) -> bool:
         """Destroy it; whether it is proved gone. Never raises."""
         self._host.close_line(self.transport, self.channel)
-        return self._host.prove_gone(self.id)
+        try:
+            return self._host.prove_gone(self.id)
+        finally:
+            self._host.let_go(self.id)  # where it is not proved gone, the next sweep finds it
 
 
 class Workshop:
@@ -149,7 +154,7 @@ class Workshop:
 
     def mark(self, task: str, run: str) -> Mark:
         """The mark of a VM that works for this task."""
-        return Mark(owner=self.owner, process=self.process, task=task, run=run)
+        return Mark(owner=self.owner, process=self.process, task=task, run=run, since=int(time.time()))
 
     def make(self, image_name: str, memory_mb: int, *, vcpus: int = 1, kvm: bool, outlives_worker: bool) -> Make:
         """The make of a VM as it would be made now. Raises BadInput: no image, or QEMU may not read it; Unavailable."""
@@ -199,9 +204,9 @@ class Workshop:
 
     def _xml(self, make: Make, mark: Mark, domain_id: str) -> str:
         files = image.parts(self._images, make.image)
-        relabel = self._host.qemu_user() is None
+        user = self._host.qemu_user()
         return domain_xml.domain(
-            mark, domain_id, files, memory_mb=make.memory_mb, vcpus=make.vcpus, kvm=make.kvm, relabel=relabel
+            mark, domain_id, files, memory_mb=make.memory_mb, vcpus=make.vcpus, kvm=make.kvm, qemu_user=user
         )
 
     # -- templates
@@ -209,7 +214,8 @@ class Workshop:
     def _key(self, make: Make) -> str:
         if make.signature not in self._digests:
             self._digests[make.signature] = image.image_digest(self._images, make.image)
-        nobody = Mark(owner="nobody", process="nobody", task="template", run=WAITING)  # each clone gets its own
+        # each clone gets its own mark, but for whose it is: that is also in its command line
+        nobody = Mark(owner=self.owner, process="nobody", task="template", run=WAITING)
         assert self._templates is not None  # noqa: S101 - asked for where there are templates only
         return self._templates.key(self._digests[make.signature], self._xml(make, nobody, ""))
 

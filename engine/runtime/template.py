@@ -109,10 +109,12 @@ class Templates:
         for folder in sorted(folders, key=lambda path: -path.stat().st_mtime)[KEPT:]:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep(self, living: Collection[str]) -> None:
-        """Remove what a process left that died while it saved."""
-        for folder in self._folder.glob(f"{SAVING}*"):
-            if folder.name.removeprefix(SAVING).partition("@")[0] not in living:
+    def sweep(self, living: Callable[[], Collection[str]]) -> None:
+        """Remove what a process left that died while it saved. Who lives is asked after we looked: see hypervisor."""
+        found = list(self._folder.glob(f"{SAVING}*"))
+        alive = living() if found else ()
+        for folder in found:
+            if folder.name.removeprefix(SAVING).partition("@")[0] not in alive:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

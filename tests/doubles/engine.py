@@ -193,7 +193,7 @@ class FakeHypervisor:
         self.destroyed.append(task_id)
         return True
 
-    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
+    def sweep(self, living: Callable[[], Collection[str]] = tuple) -> tuple[str, ...]:
         if self.down is not None:
             raise self.down
         return ()

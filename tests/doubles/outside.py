@@ -153,8 +153,8 @@ class VmHost:
     def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
         return self._destroy(lambda vm: vm.task.run_id == run_id)
 
-    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
-        return self._destroy(lambda vm: vm.process not in living)
+    def sweep(self, living: Callable[[], Collection[str]] = tuple) -> tuple[str, ...]:
+        return self._destroy(lambda vm: vm.process not in living())
 
     def _destroy(self, which: Callable[[Vm], bool]) -> tuple[str, ...]:
         self._reached()

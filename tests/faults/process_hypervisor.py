@@ -77,9 +77,9 @@ class ProcessHypervisor:
             self._barred.add(task_id)
         return self._end(self._mark(task_id))
 
-    def sweep(self, living: Collection[str] = ()) -> tuple[str, ...]:
+    def sweep(self, living: Callable[[], Collection[str]] = tuple) -> tuple[str, ...]:
         """See `ports.Hypervisor.sweep`."""
-        return self._end_all(lambda mark: mark["process"] not in living)
+        return self._end_all(lambda mark: mark["process"] not in living())
 
     def destroy_all_of(self, run_id: str) -> tuple[str, ...]:
         """See `ports.Hypervisor.destroy_all_of`."""

@@ -30,7 +30,7 @@ done
 # As root plainly; otherwise in mmdebstrap's user namespace, where the files of the root are ours.
 AS_ROOT=(); [ "$(id -u)" = 0 ] || AS_ROOT=(mmdebstrap --unshare-helper)
 mkdir -p "$WORK/out"; chmod 711 "$WORK"; chmod 777 "$WORK/out"
-[ "$(id -u)" = 0 ] || trap '"${AS_ROOT[@]}" rm -rf "$WORK/out" || true' EXIT
+[ "$(id -u)" = 0 ] || trap '"${AS_ROOT[@]}" rm -rf "$WORK/out"/* || true' EXIT
 
 # Kernel and static busybox serve the initramfs only: fetched through the same sources, kept out of the root.
 cat > "$WORK/fetch-kernel" <<'X'
@@ -95,7 +95,8 @@ mmdebstrap --variant=essential --format=directory --aptopt='Apt::Install-Recomme
 
 say "compressing the root"
 SOURCE_DATE_EPOCH=$(cat "$KERNEL/epoch")
-# /dev is the kernel's own in a VM, and a plain user could not make its nodes here.
+# /dev is the kernel's own in a VM, and a plain user could not make its nodes here; nor is its date then the package's.
+"${AS_ROOT[@]}" touch -d "@$SOURCE_DATE_EPOCH" "$WORK/out/root/dev"
 "${AS_ROOT[@]}" mkfs.erofs -zlz4hc -x-1 --exclude-regex='^dev/.' -T"$SOURCE_DATE_EPOCH" -U 00000000-0000-0000-0000-000000000000 \
   "$WORK/out/rootfs.erofs" "$WORK/out/root" > "$WORK/mkfs.log" 2>&1 || { tail -5 "$WORK/mkfs.log" >&2; exit 1; }
 cp "$WORK/out/rootfs.erofs" "$OUT/rootfs.erofs"

@@ -16,6 +16,9 @@ from tests.integration.cli.conftest import RUNBOOKS, Signalbox
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
 TOKEN, SIGNING_SECRET = "xoxb-right-token", "the-signing-secret"
+HELD = ("qemu-sandbox", "qemu-user", "vm-card", "vm-usb", "vm-graphics", "vm-folder", "vm-balloon", "vm-disk")
+MACHINE = ("acceleration", "qemu-label", "image-files")
+""" What depends on the machine that the tests run on: KVM, AppArmor, whose the images are. """
 LINE = re.compile(r"^(ok|FAIL)\s+(\S+)\s+(.*)$")
 
 
@@ -94,15 +97,32 @@ def test_each_part_that_is_well_is_said_and_a_vm_really_boots(whole: Signalbox) 
     """All but Prometheus and the policies, which nobody applied yet, is well; the trial boot is a real one."""
     report = examine(whole)
 
-    for part in ("configuration", "database", "runbooks", "image", "libvirt", "secrets", "slack"):
+    for part in ("configuration", "database", "runbooks", "image", "libvirt", "secrets", "slack", *HELD):
         assert report.of(part, well=True), part
     [libvirt] = report.of("libvirt", well=True)
     assert re.search(r"QEMU \d+.*; a trial VM worked in \d+\.\d s", libvirt.text)
     [slack] = report.of("slack", well=True)
     assert "connected to" in slack.text
-    assert {finding.part for finding in report.findings if not finding.well} <= {"prometheus", "secrets"}
+    assert {finding.part for finding in report.findings if not finding.well} <= {"prometheus", "secrets", *MACHINE}
     assert "SIGNALBOX_PROMETHEUS_URL" in report.only("prometheus", "not configured").remedy
     assert report.code == 1
+
+
+def test_emulation_is_well_only_for_whoever_asked_for_it_and_kvm_is_never_replaced(whole: Signalbox) -> None:
+    """On a machine without KVM, or where it does not work, each setting says something else."""
+    whole.set["ACCEL"] = "tcg"
+    [asked] = examine(whole).of("acceleration", well=True)
+    assert "SIGNALBOX_ACCEL=tcg says so" in asked.text
+
+    whole.set["ACCEL"] = "kvm"
+    insisted = examine(whole)
+    [kvm] = [finding for finding in insisted.findings if finding.part == "acceleration"]
+    assert kvm.text.startswith("KVM" if kvm.well else "SIGNALBOX_ACCEL=kvm, and no VM boots under KVM")
+
+    whole.set["ACCEL"] = "auto"
+    [fell_back] = [finding for finding in examine(whole).findings if finding.part == "acceleration"]
+    assert fell_back.well is kvm.well
+    assert ("SIGNALBOX_ACCEL=kvm, which never falls back" in fell_back.remedy) is not kvm.well
 
 
 def test_no_libvirt_a_wrong_slack_token_and_no_approver_are_each_found_with_a_remedy(whole: Signalbox) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine.domain.ports import TaskResult, VmTask
@@ -65,6 +67,27 @@ def virsh(*words: str) -> str:
 def domains() -> set[str]:
     """The names of all domains, running or not."""
     return set(virsh("list", "--all", "--name").split())
+
+
+STRANGER = """<domain type='qemu'>
+<name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='q35'>hvm</type></os>
+<on_reboot>destroy</on_reboot><devices><controller type='usb' model='none'/><memballoon model='none'/></devices>
+</domain>"""
+
+
+@contextlib.contextmanager
+def foreign_domain() -> Iterator[str]:
+    """A domain that is none of ours, though it is named as if: it carries no mark. It stands still."""
+    name = f"signalbox-foreign-{uuid.uuid4()}"
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(STRANGER.format(name=name))
+        file.flush()
+        virsh("create", file.name, "--paused")
+    try:
+        yield name
+    finally:
+        virsh("destroy", name)
 
 
 def eventually(condition: Callable[[], object], seconds: float, what: str) -> None:

@@ -193,7 +193,7 @@ def test_cpu_percent(hypervisor: LibvirtHypervisor) -> None:
     """Held to a fifth of a processor, QEMU's own threads included. Only the step: booting is not held up."""
     if not URI.endswith("system"):
         held = hypervisor.run(task("echo fine", cpu_percent=20), Plain(), print)
-        assert (held.stdout, hypervisor.holds_cpu()) == ("fine\n", False)  # doctor says so
+        assert (held.stdout, hypervisor.holds_cpu) == ("fine\n", False)  # doctor says so
         return
     work = Background(hypervisor, task("echo begun; while :; do :; done", cpu_percent=20, timeout_s=60))
     work.wait_for("begun")
@@ -203,7 +203,7 @@ def test_cpu_percent(hypervisor: LibvirtHypervisor) -> None:
     share = (_cpu_seconds(vm) - used) / (time.monotonic() - begun)
     hypervisor.destroy(work.task.id)
     assert work.end().ending is Ending.CANCELLED
-    assert hypervisor.holds_cpu()
+    assert hypervisor.holds_cpu
     assert share < 0.3
 
 

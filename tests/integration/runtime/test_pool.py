@@ -199,7 +199,7 @@ def test_after_kill_9_a_reading_vm_that_waited_dies_and_the_sweep_ends_a_changin
     ours = LibvirtHypervisor(URI, vm_images, owner, "tcg")
     try:
         eventually(lambda: len(ours._ours()) == 2, 30, "libvirt destroyed the reading one that waited")
-        assert ours.sweep(living=["worker"]) == ()
+        assert ours.sweep(living=lambda: ["worker"]) == ()
         swept = ours.sweep()
         assert f"{owner}-write" in swept
         assert [name.startswith("waiting-") for name in sorted(swept)] == [False, True]

@@ -17,27 +17,27 @@ GOLDEN = Path(__file__).parent / "domain.xml"
 
 def test_the_domain_is_the_golden_one() -> None:
     """A change of the VM is a change of this file, seen in review."""
-    made = domain_xml.domain(MARK, UUID, FILES, memory_mb=384, kvm=False, relabel=False)
+    made = domain_xml.domain(MARK, UUID, FILES, memory_mb=384, kvm=False, qemu_user=(64055, 993))
     assert made == GOLDEN.read_text()
 
 
 @pytest.mark.parametrize("kvm", [True, False])
-@pytest.mark.parametrize("relabel", [True, False])
-def test_no_network_no_usb_no_graphics_no_writable_disk(kvm: bool, relabel: bool) -> None:
+@pytest.mark.parametrize("user", [None, (64055, 993)])
+def test_no_network_no_usb_no_graphics_no_writable_disk(kvm: bool, user: tuple[int, int] | None) -> None:
     """In every mode."""
-    made = domain_xml.domain(MARK, UUID, FILES, memory_mb=384, kvm=kvm, relabel=relabel)
+    made = domain_xml.domain(MARK, UUID, FILES, memory_mb=384, kvm=kvm, qemu_user=user)
     for absent in ("<interface", "<hostdev", "<graphics", "<video", "<filesystem", "<seclabel type='none'", "qemu:"):
         assert absent not in made
     assert made.count("<disk ") == made.count("<readonly/>") == 1
     assert "<controller type='usb' model='none'/>" in made
     assert ("type='kvm'" in made) is kvm
-    assert ("relabel='no'" in made) is not relabel
+    assert ("<seclabel type='static' model='dac' relabel='no'><label>+64055:+993</label>" in made) is (user is not None)
 
 
 def test_a_path_cannot_break_out_of_its_attribute() -> None:
     """Images may lie anywhere."""
     odd = {part: Path("/im'ages<&\">") / part for part in FILES}
-    made = domain_xml.domain(MARK, UUID, odd, memory_mb=384, kvm=False, relabel=True)
+    made = domain_xml.domain(MARK, UUID, odd, memory_mb=384, kvm=False, qemu_user=None)
     assert "/im'ages<&" not in made
     assert "&lt;&amp;" in made
 

@@ -15,7 +15,7 @@ from engine.runtime.template import HEADER, MAGIC, Templates, clone_xml, rewritt
 SAVED = Mark(owner="host-1", process="template", task="template", run=WAITING)
 TASK = Mark(owner="host-1", process="p2", task="a-7", run="run-9")
 FILES = {part: Path("/images/step") / part for part in ("vmlinuz", "initrd.img", "rootfs.erofs")}
-XML = domain_xml.domain(SAVED, "uuid-1", FILES, memory_mb=384, kvm=False, relabel=True).replace(
+XML = domain_xml.domain(SAVED, "uuid-1", FILES, memory_mb=384, kvm=False, qemu_user=None).replace(
     "<channel type='unix'>", "<channel type='unix'>\n <source mode='bind' path='/var/lib/libvirt/qemu/1/agent.0'/>"
 )
 
@@ -100,5 +100,5 @@ def test_what_a_process_left_that_died_while_it_saved_is_removed(tmp_path: Path)
     """A living one may be saving just now."""
     for name in (".saving-dead-1@x", ".saving-busy-2@y", "a-template"):
         (tmp_path / name / "key").mkdir(parents=True)
-    Templates(tmp_path, Host("qemu:///session"), "p").sweep(living=["busy-2"])
+    Templates(tmp_path, Host("qemu:///session"), "p").sweep(living=lambda: ["busy-2"])
     assert {path.name for path in tmp_path.iterdir()} == {".saving-busy-2@y", "a-template"}
