@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 from engine.domain.ports import Reach
 from engine.runtime import egress
@@ -13,6 +14,8 @@ from engine.runtime.frames import Kind, encode, json_object
 from engine.runtime.streams import CHUNK, ChannelEnded, Stream
 
 MAX_TUNNELS = 256
+HEARD = frozenset({Kind.DATA, Kind.EOF, Kind.CLOSE})
+CLOSES_WITHIN_S = 2.0
 
 
 class Tunnels:
@@ -23,6 +26,8 @@ class Tunnels:
         self._lock = threading.Lock()
         self._threads: dict[int, threading.Thread] = {}
         self._streams: dict[int, Stream] = {}
+        self._connections: dict[int, socket.socket] = {}
+        self._over = ""
 
     def stream(self, number: int) -> Stream | None:
         """The stream of a live tunnel."""
@@ -40,28 +45,56 @@ class Tunnels:
             self._refuse(number, f"egress to {entry.host}:{port} is not declared for this step")
             return
         with self._lock:
-            if number in self._streams or number % 2 or len(self._streams) >= MAX_TUNNELS:
-                entry.end("too many connections at once")
+            if why := self._no_room(number):
+                entry.end(why)
                 self._refuse(number, entry.error)
                 return
-            stream = Stream(number, lambda kind, stream, data: self._write(encode(kind, stream, data)))
+            stream = Stream(number, lambda kind, stream, data: self._write(encode(kind, stream, data)), HEARD)
             self._streams[number] = stream
             thread = threading.Thread(target=self._carry, args=(stream, entry, reach), daemon=True, name="egress")
             self._threads[number] = thread
             thread.start()
 
+    def _no_room(self, number: int) -> str:
+        if self._over:
+            return self._over
+        if number == 0 or number % 2 or number in self._streams:
+            return "no connection can have this number"
+        return "too many connections at once" if len(self._streams) >= MAX_TUNNELS else ""
+
     def end(self, reason: str) -> None:
-        """Every tunnel ends; returns when their connections are closed (or after a moment)."""
+        """Every tunnel ends, and none begins any more; returns when their connections are closed (or after a moment).
+
+        One that hangs in a far end that does not read is cut.
+        """
         with self._lock:
+            self._over = reason
             streams, threads = list(self._streams.values()), list(self._threads.values())
+            connections = list(self._connections.values())
         for stream in streams:
             stream.end(reason)
+        for connection in connections:
+            _cut(connection)
+        until = time.monotonic() + CLOSES_WITHIN_S
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(2)
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _refuse(self, number: int, reason: str) -> None:
         self._write(encode(Kind.OPENED, number, {"error": reason}))
+
+    @contextlib.contextmanager
+    def _known(self, stream: Stream, connection: socket.socket) -> Iterator[None]:
+        """While this lasts, `end` reaches the connection."""
+        with self._lock:
+            self._connections[stream.number] = connection
+            if self._over:
+                _cut(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._connections[stream.number]
 
     def _carry(self, stream: Stream, entry: egress.Entry, reach: Reach) -> None:
         try:
@@ -71,7 +104,7 @@ class Tunnels:
                 entry.end(f"could not connect: {error.strerror or error}")
                 self._refuse(stream.number, entry.error)
                 return
-            with connection:
+            with connection, self._known(stream, connection):
                 self._write(encode(Kind.OPENED, stream.number, {"error": None}))
                 down = threading.Thread(target=_down, args=(stream, connection, entry, self._write), daemon=True)
                 down.start()
@@ -98,8 +131,12 @@ def _up(stream: Stream, connection: socket.socket, entry: egress.Entry) -> None:
     except (OSError, ChannelEnded) as error:
         entry.error = str(error)
     stream.end("closed")
+    _cut(connection)  # wakes the other direction
+
+
+def _cut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # wakes the other direction
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _down(stream: Stream, connection: socket.socket, entry: egress.Entry, write: Callable[[bytes], None]) -> None:
