@@ -1,5 +1,5 @@
 # Each target sets up what it needs. All state of the demo lies in .signalbox (see README).
-.PHONY: help demo test test-long test-faults bench bench-vm lint clean
+.PHONY: help demo test test-long test-faults test-escapes bench bench-vm lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -8,6 +8,7 @@ help:
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
 	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
 	@echo "make test-faults      kill -9, SIGSTOP, power cuts, full disks on real processes; writes docs/faults.md (as root)"
+	@echo "make test-escapes     what root in a step's VM can try to get out, and what came of it; writes docs/escapes.md"
 	@echo "make bench            what coordination costs, written to docs/benchmarks.md (a quarter of an hour)"
 	@echo "make bench-vm         what a VM of its own costs a step, written to docs/benchmarks-vm.md (a quarter of an hour)"
 	@echo "make lint             the quick part of it"
@@ -34,6 +35,10 @@ bench:
 test-faults:
 	@scripts/setup.sh test
 	@FAULTS_REPORT=docs/faults.md .venv/bin/pytest -s $(PYTEST_ARGS) tests/faults tests/integration/fleet
+
+test-escapes:
+	@scripts/setup.sh test
+	@ESCAPES_REPORT=docs/escapes.md .venv/bin/pytest $(PYTEST_ARGS) tests/integration/runtime/test_escapes.py
 
 lint:
 	@scripts/setup.sh test

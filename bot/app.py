@@ -46,6 +46,7 @@ def create_app(service: Service, options: BotOptions) -> web.Application:
     pages = Pages(service, options.public_url)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{number}", pages.incident)
+    app.router.add_get("/incidents/{number}/attempts/{attempt}", pages.attempt)
     app.router.add_get("/static/style.css", pages.style)
     app.router.add_get("/static/icon.svg", pages.icon)
     sender = _add_slack(app, service, options) if options.has_slack else None

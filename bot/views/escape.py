@@ -33,11 +33,15 @@ _WORD_JOINER = "\u2060"
 """ Invisible; between "@" and "here" it keeps Slack from reading a broadcast. """
 
 
+def _harmless(character: str) -> bool:
+    return character not in _BIDI and unicodedata.category(character) not in {"Cc", "Cs"}
+
+
 def _legible(text: object, keep: str = "") -> str:
     """Without terminal codes, control characters, direction overrides and broadcasts; bounded."""
     whole = str(text)
     bare = _ANSI.sub("", whole[:MOST] + ELLIPSIS if len(whole) > MOST else whole)
-    seen = (c for c in bare if c in keep or (c not in _BIDI and unicodedata.category(c) not in {"Cc", "Cs"}))
+    seen = (c for c in bare if c in keep or _harmless(c))
     return _BROADCAST.sub("@" + _WORD_JOINER, "".join(seen))
 
 
@@ -76,6 +80,15 @@ def fence(text: object, limit: int = 2800) -> str:
     """A code block; keeps line breaks and tabs. Nothing when there is nothing to show."""
     inner = _cut(_legible(text, "\n\t").strip("\n"), limit - 8, _CODE)
     return f"```\n{inner}\n```" if inner.strip() else ""
+
+
+def screen(text: object) -> str:
+    """What a program printed, for a `pre` of a page: what a terminal would show, without its codes. The template
+    escapes it. A carriage return writes a line anew, as progress bars do. As long as what comes in.
+    """
+    bare = _ANSI.sub("", str(text))
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in bare.split("\n"))
+    return "\n".join("".join(c for c in line if c == "\t" or _harmless(c)) for line in lines)
 
 
 def is_user(who: str) -> bool:

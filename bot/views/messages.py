@@ -42,7 +42,8 @@ def feed(incident: IncidentView, base: str, channel: str | None) -> Message:
 
 def attempt(incident: IncidentView, run: RunView, attempt: AttemptView, base: str) -> Message:
     """An attempt began or ended."""
-    return message("attempt.json.j2", incident=incident, run=run, attempt=attempt, url=url(base, incident))
+    page = f"{url(base, incident)}/attempts/{attempt.id}"
+    return message("attempt.json.j2", incident=incident, run=run, attempt=attempt, url=page)
 
 
 def gate(incident: IncidentView, run: RunView, verdict: VerdictView, base: str) -> Message:

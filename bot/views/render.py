@@ -51,7 +51,7 @@ _pages = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_pages.filters.update(utc=escape.utc, short=escape.short, sign=marks.sign, pretty=story.pretty)
+_pages.filters.update(screen=escape.screen, utc=escape.utc, short=escape.short, sign=marks.sign, pretty=story.pretty)
 _pages.globals.update(story=story)
 
 

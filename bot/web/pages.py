@@ -11,9 +11,10 @@ import structlog
 from aiohttp import web
 
 from bot.crossing import ask
+from bot.views import story
 from bot.views.render import HERE, page
 from engine.domain.errors import BadInput
-from engine.domain.incident import SwitchView
+from engine.domain.incident import IncidentView, SwitchView
 from engine.service import Service
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,21 @@ class Pages:
 
     async def incident(self, request: web.Request) -> web.Response:
         """One incident with everything that was measured."""
+        return await self._of_incident(request, lambda _incident: ("incident.html.j2", {}))
+
+    async def attempt(self, request: web.Request) -> web.Response:
+        """One attempt and what it prints, while it runs too."""
+
+        def found(incident: IncidentView) -> tuple[str, Mapping[str, object]]:
+            run, attempt = story.attempt(incident, request.match_info["attempt"])
+            return "attempt.html.j2", {"run": run, "attempt": attempt}
+
+        return await self._of_incident(request, found)
+
+    async def _of_incident(
+        self, request: web.Request, look: Callable[[IncidentView], tuple[str, Mapping[str, object]]]
+    ) -> web.Response:
+        """`look`: the template, and what it needs beside the incident; raises LookupError when that is not there."""
         self._refuse_foreign(request)
         text = request.match_info["number"]
         if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
@@ -98,7 +114,11 @@ class Pages:
         except Exception:  # the rim, as above
             log.exception("page_failed")
             return _down()
-        return _html(page("incident.html.j2", incident=incident, switch=await self._switch()))
+        try:
+            template, more = look(incident)
+        except LookupError:
+            return _problem(404, "No such attempt", "The incident's page lists its attempts.", await self._switch())
+        return _html(page(template, incident=incident, switch=await self._switch(), **more))
 
     async def style(self, _request: web.Request) -> web.Response:
         """The one style sheet."""

@@ -22,7 +22,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptView:
-    """One try of a step."""
+    """One try of a step. `printed`: the end of both streams so far, until `stdout` and `stderr` are there."""
 
     id: str
     leg: str
@@ -37,6 +37,7 @@ class AttemptView:
     content_digest: str
     artefact_digest: str | None
     connections: Json
+    printed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

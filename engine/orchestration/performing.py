@@ -20,6 +20,7 @@ from engine.domain.ports import Conclusion, Ending, OpenGrant, Order, Probe, Pro
 from engine.domain.runbook import Snapshot
 from engine.domain.states import Verdict
 from engine.orchestration.adapters import Adapters
+from engine.orchestration.live import LiveLog
 from engine.store.ids import new_id
 
 log = structlog.get_logger()
@@ -115,6 +116,7 @@ class Performer:
     adapters: Adapters
     running: Running
     snapshot: Snapshot
+    live_log: LiveLog
     may_go: Callable[[], bool]
 
     def attempt(self, work: AttemptWork) -> Ended:
@@ -166,7 +168,8 @@ class Performer:
                 return Ended(
                     attempt_id=work.attempt_id, ok=False, unknown=False, reason="it was stopped before it began"
                 )
-            result = self.adapters.hypervisor.run(task, grant.redactor, _logger(work))
+            with self.live_log.of(work.attempt_id, grant.redactor) as on_output:
+                result = self.adapters.hypervisor.run(task, grant.redactor, on_output)
         finally:
             self.running.end(work.run_id)
         return self._concluded(work, order, result, grant)
@@ -278,8 +281,3 @@ def _close(grant: OpenGrant) -> str:
 def _not_begun(work: AttemptWork, error: SignalboxError) -> Ended:
     reason = f"it never began: {error}" + (f" ({error.remedy})" if error.remedy else "")
     return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason=reason)
-
-
-def _logger(work: AttemptWork) -> Callable[[str], None]:
-    bound = log.bind(run=work.run_id, leg=work.plan.leg.id, attempt=work.attempt_id)
-    return lambda text: bound.debug("output", text=text[:2000])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import secrets
 import struct
 import threading
@@ -19,8 +20,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.runtime import archive
+from engine.runtime.collected import Collected
 from engine.runtime.egress import Egress
-from engine.runtime.frames import BrokenProtocol, Frame, Kind, Parser, encode, json_object
+from engine.runtime.frames import BrokenProtocol, Frame, Kind, Parser, encode, json_object, text_of
 from engine.runtime.guest.wire import PROXY_PORT, VERSION
 from engine.runtime.streams import ChannelEnded, Stream
 from engine.runtime.tunnels import Tunnels
@@ -29,6 +31,7 @@ PUT_CHUNK = 64 * 1024
 ANSWER_TIMEOUT_S = 60.0
 COLLECT_TIMEOUT_S = 120.0
 MAX_FILES = 1000
+SHA256 = re.compile(r"[0-9a-f]{64}")
 PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -152,14 +155,20 @@ class Channel:
         )
 
     def put(self, path: str, content: bytes, mode: int) -> str:
-        """Write one file; returns its digest as the guest read it back. Raises ChannelEnded, GuestRefused."""
+        """Write one file; returns its digest as the guest read it back.
+
+        Raises ChannelEnded, GuestRefused, BrokenProtocol.
+        """
         archive.check_absolute(path)
         answer: dict[str, Any] = {}
         for start in range(0, max(len(content), 1), PUT_CHUNK):
             last = start + PUT_CHUNK >= len(content)
             meta = json.dumps({"path": path, "mode": mode, "append": start > 0, "last": last}).encode()
             answer = self._ask(Kind.PUT, struct.pack("!I", len(meta)) + meta + content[start : start + PUT_CHUNK])
-        return f"sha256:{answer.get('sha256')}"
+        told = answer.get("sha256")
+        if not isinstance(told, str) or not SHA256.fullmatch(told):
+            raise BrokenProtocol(f"the guest told no digest of {path}")
+        return f"sha256:{told}"
 
     def execute(self, stream: Stream, argv: tuple[str, ...], env: Mapping[str, str], folders: tuple[str, ...]) -> None:
         """Start the command. Its stream carries STDOUT, STDERR and one EXIT, and takes STDIN, EOF, KILL."""
@@ -180,20 +189,14 @@ class Channel:
         request = {"path": folder, "max_files": MAX_FILES, "max_bytes": limit}
         self._write(encode(Kind.COLLECT, stream.number, request))
         deadline = time.monotonic() + COLLECT_TIMEOUT_S
-        files: dict[str, bytearray] = {}
-        current = bytearray()
+        collected = Collected(MAX_FILES, limit)
         while (frame := stream.answer(max(0.0, deadline - time.monotonic()))).kind != Kind.OK:
-            if frame.kind == Kind.FILE:
-                current = files[_collected_path(frame.payload, files)] = bytearray()
-            elif frame.kind == Kind.DATA:
-                current += frame.payload
-                stream.acknowledge(frame)
-            elif frame.kind == Kind.ERR:
+            if frame.kind == Kind.ERR:
                 raise GuestRefused(_error(frame.payload))
-            if len(files) > MAX_FILES or sum(map(len, files.values())) > limit:
-                raise BrokenProtocol("the guest sent more files than it was asked for")
+            collected.take(frame)
+            stream.acknowledge(frame)
         self.forget(stream)
-        return {path: bytes(content) for path, content in files.items()}
+        return collected.files()
 
     def _ask(self, kind: Kind, payload: bytes | dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
         stream = self.open()
@@ -221,11 +224,4 @@ def digest_of(content: bytes) -> str:
 
 
 def _error(payload: bytes) -> str:
-    return str(json_object(payload).get("error"))[:500]
-
-
-def _collected_path(payload: bytes, files: Mapping[str, bytearray]) -> str:
-    path = json_object(payload).get("path")
-    if not isinstance(path, str) or path in files or not archive.is_safe(path):
-        raise BrokenProtocol("the guest named a file that may not be")
-    return path
+    return text_of(json_object(payload).get("error"))

@@ -12,9 +12,11 @@ from typing import Any
 
 from engine.runtime.guest.wire import HEADER, WINDOW, Kind
 
-__all__ = ["WINDOW", "BrokenProtocol", "Frame", "Kind", "Parser", "encode", "json_object"]
+__all__ = ["WINDOW", "BrokenProtocol", "Frame", "Kind", "Parser", "encode", "json_object", "text_of"]
 
-MAX_FRAME = 4 << 20
+MAX_FRAME = WINDOW
+MAX_JSON = 64 * 1024  # it is parsed on libvirt's one thread, on which every other VM's bytes come too
+MAX_TEXT = 500
 
 
 class BrokenProtocol(Exception):
@@ -38,6 +40,8 @@ def encode(kind: Kind, stream: int, payload: bytes | dict[str, Any] = b"") -> by
 
 def json_object(payload: bytes) -> dict[str, Any]:
     """The JSON object of a frame; raises BrokenProtocol for anything else."""
+    if len(payload) > MAX_JSON:
+        raise BrokenProtocol(f"the guest sent {len(payload)} bytes of JSON")
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError):
@@ -45,6 +49,11 @@ def json_object(payload: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BrokenProtocol("the guest sent JSON that is not an object")
     return value
+
+
+def text_of(value: object) -> str:
+    """What a guest says in words, as one can keep it: cut, without NUL and half characters, which no database takes."""
+    return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class Parser:

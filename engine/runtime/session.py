@@ -19,7 +19,7 @@ from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
 from engine.runtime import archive
 from engine.runtime.channel import Channel, GuestRefused, digest_of
 from engine.runtime.egress import Egress
-from engine.runtime.frames import BrokenProtocol, Frame, Kind, json_object
+from engine.runtime.frames import BrokenProtocol, Frame, Kind, json_object, text_of
 from engine.runtime.output import Output
 from engine.runtime.streams import ChannelEnded, Stream
 
@@ -179,10 +179,10 @@ def _follow(stream: Stream, progress: _Progress, deadline: float) -> Frame | Non
     while True:
         left = deadline - time.monotonic()
         frame = stream.next(max(left, 0.0))
-        if frame is None or (left <= 0 and frame.kind in {Kind.STDOUT, Kind.STDERR}):
-            return None
-        if frame.kind in {Kind.EXIT, Kind.ERR}:
+        if frame is not None and frame.kind in {Kind.EXIT, Kind.ERR}:
             return frame
+        if frame is None or left <= 0:  # whatever else it says, and however much of it: its time is over
+            return None
         if frame.kind == Kind.STDOUT:
             progress.out.feed(frame.payload)
         elif frame.kind == Kind.STDERR:
@@ -198,12 +198,12 @@ def _conclude(frame: Frame, task: VmTask, progress: _Progress) -> tuple[Ending, 
     if progress.timed_out:
         return Ending.TIMED_OUT, None, f"no end within {task.timeout_s:.0f} s"
     if "error" in answer:
-        text = str(answer["error"])[:500]
+        text = text_of(answer["error"])
         if frame.kind == Kind.ERR:  # the agent stumbled over the command: nobody knows how far it came
             return Ending.VM_LOST, None, text
         raise _NotBegun(f"the command could not be started: {text}")
-    if type(code) is int and 0 <= code <= 255:
+    if type(code) is int and 0 <= code <= 255 and number is None:
         return Ending.EXITED, code, ""
-    if type(number) is int and 0 < number < 65:
+    if type(number) is int and 0 < number < 65 and code is None:
         return Ending.SIGNALLED, None, f"ended by signal {number}"
     raise BrokenProtocol("the guest told no sensible end of the command")

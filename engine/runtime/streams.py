@@ -14,7 +14,7 @@ from collections.abc import Callable
 from engine.runtime.frames import WINDOW, BrokenProtocol, Frame, Kind
 
 CHUNK = 32 * 1024
-MAX_UNCOUNTED = 4096
+MAX_UNCOUNTED, MAX_UNCOUNTED_BYTES = 4096, 4 << 20
 COUNTED = frozenset({Kind.DATA, Kind.STDOUT, Kind.STDERR})
 
 
@@ -23,15 +23,17 @@ class ChannelEnded(Exception):
 
 
 class Stream:
-    """Thread-safe. `send` puts one frame on the wire without blocking."""
+    """Thread-safe. `send` puts one frame on the wire without blocking. `kinds`: what is heard, if not all."""
 
-    def __init__(self, number: int, send: Callable[[Kind, int, bytes], None]) -> None:
+    def __init__(
+        self, number: int, send: Callable[[Kind, int, bytes], None], kinds: frozenset[Kind] | None = None
+    ) -> None:
         self.number = number
-        self._send = send
+        self._send, self._kinds = send, kinds
         self._changed = threading.Condition()
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[tuple[int, bytearray]] = deque()
         self._unread = 0  # bytes of ours that the guest has used up and that we have not given back
-        self._uncounted = 0  # frames in all that no window counts
+        self._uncounted = self._uncounted_bytes = 0  # frames in all that no window counts, and what is in them
         self._credit = WINDOW
         self._ended: str | None = None
 
@@ -42,21 +44,24 @@ class Stream:
         with self._changed:
             if frame.kind == Kind.WINDOW:
                 self._grow(frame.payload)
-            else:
+            elif self._kinds is None or frame.kind in self._kinds:
                 self._keep(frame)
             self._changed.notify_all()
 
     def _keep(self, frame: Frame) -> None:
-        if frame.kind in COUNTED:
+        counted = frame.kind in COUNTED
+        if counted:
             self._unread += len(frame.payload)
-            kept = bool(frame.payload)
         else:
             self._uncounted += 1
-            kept = True
-        if self._unread > WINDOW or self._uncounted > MAX_UNCOUNTED:
+            self._uncounted_bytes += len(frame.payload)
+        too_much = self._uncounted > MAX_UNCOUNTED or self._uncounted_bytes > MAX_UNCOUNTED_BYTES
+        if self._unread > WINDOW or too_much:
             raise BrokenProtocol("the guest ignored the flow control of a stream")
-        if kept:
-            self._frames.append(frame)
+        if counted and self._frames and self._frames[-1][0] == frame.kind and len(self._frames[-1][1]) < CHUNK:
+            self._frames[-1][1].extend(frame.payload)  # single bytes must not cost an object each
+        elif frame.payload or not counted:
+            self._frames.append((frame.kind, bytearray(frame.payload)))
 
     def _grow(self, payload: bytes) -> None:
         if len(payload) != 4:
@@ -78,7 +83,8 @@ class Stream:
         with self._changed:
             self._changed.wait_for(lambda: self._frames or self._ended is not None, timeout)
             if self._frames:
-                return self._frames.popleft()
+                kind, payload = self._frames.popleft()
+                return Frame(kind, self.number, bytes(payload))
             if self._ended is not None:
                 raise ChannelEnded(self._ended)
             return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 from engine.domain.ports import Reach
 from engine.runtime import egress
@@ -17,6 +18,8 @@ from engine.runtime.streams import CHUNK, ChannelEnded, Stream
 MAX_TUNNELS = 256
 BROKEN = b"broken"
 """ In a CLOSE: the connection did not end by itself, so the guest's program must not take it for a proper end. """
+HEARD = frozenset({Kind.DATA, Kind.EOF, Kind.CLOSE})
+CLOSES_WITHIN_S = 2.0
 
 
 class Tunnels:
@@ -27,6 +30,8 @@ class Tunnels:
         self._lock = threading.Lock()
         self._threads: dict[int, threading.Thread] = {}
         self._streams: dict[int, Stream] = {}
+        self._connections: dict[int, socket.socket] = {}
+        self._over = ""
 
     def stream(self, number: int) -> Stream | None:
         """The stream of a live tunnel."""
@@ -44,28 +49,56 @@ class Tunnels:
             self._refuse(number, f"egress to {entry.host}:{port} is refused: {entry.error}")
             return
         with self._lock:
-            if number in self._streams or number % 2 or len(self._streams) >= MAX_TUNNELS:
-                self._rules.refuse(entry, "too many connections at once")
+            if why := self._no_room(number):
+                self._rules.refuse(entry, why)
                 self._refuse(number, entry.error)
                 return
-            stream = Stream(number, lambda kind, stream, data: self._write(encode(kind, stream, data)))
+            stream = Stream(number, lambda kind, stream, data: self._write(encode(kind, stream, data)), HEARD)
             self._streams[number] = stream
             thread = threading.Thread(target=self._carry, args=(stream, entry, reach), daemon=True, name="egress")
             self._threads[number] = thread
             thread.start()
 
+    def _no_room(self, number: int) -> str:
+        if self._over:
+            return self._over
+        if number == 0 or number % 2 or number in self._streams:
+            return "no connection can have this number"
+        return "too many connections at once" if len(self._streams) >= MAX_TUNNELS else ""
+
     def end(self, reason: str) -> None:
-        """Every tunnel ends; returns when their connections are closed (or after a moment)."""
+        """Every tunnel ends, and none begins any more; returns when their connections are closed (or after a moment).
+
+        One that hangs in a far end that does not read is cut.
+        """
         with self._lock:
+            self._over = reason
             streams, threads = list(self._streams.values()), list(self._threads.values())
+            connections = list(self._connections.values())
         for stream in streams:
             stream.end(reason)
+        for connection in connections:
+            _cut(connection)
+        until = time.monotonic() + CLOSES_WITHIN_S
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(2)
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _refuse(self, number: int, reason: str) -> None:
         self._write(encode(Kind.OPENED, number, {"error": reason}))
+
+    @contextlib.contextmanager
+    def _known(self, stream: Stream, connection: socket.socket) -> Iterator[None]:
+        """While this lasts, `end` reaches the connection."""
+        with self._lock:
+            self._connections[stream.number] = connection
+            if self._over:
+                _cut(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._connections[stream.number]
 
     def _carry(self, stream: Stream, entry: egress.Entry, reach: Reach) -> None:
         try:
@@ -79,7 +112,7 @@ class Tunnels:
                 entry.end(f"could not connect: {error.strerror or error}")
                 self._refuse(stream.number, entry.error)
                 return
-            with connection:
+            with connection, self._known(stream, connection):
                 self._write(encode(Kind.OPENED, stream.number, {"error": None}))
                 down = threading.Thread(target=self._down, args=(stream, connection, entry), daemon=True)
                 down.start()
@@ -105,8 +138,7 @@ class Tunnels:
         except (OSError, ChannelEnded, UsedUp) as error:
             entry.error = entry.error or str(error)
         stream.end("closed")
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)  # wakes the other direction
+        _cut(connection)  # wakes the other direction
 
     def _down(self, stream: Stream, connection: socket.socket, entry: egress.Entry) -> None:
         """Network to guest, until the far end closes. Only its own end is told to the guest as one."""
@@ -122,3 +154,8 @@ class Tunnels:
             return
         if not entry.error:
             self._write(encode(Kind.EOF, stream.number))
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -99,6 +99,11 @@ OURS: Mapping[type[Base], Rule] = {
             ),
         ),
     ),
+    models.AttemptLog: Rule(
+        "A worker tells what an attempt prints while it runs; the bot shows it.",
+        bot=LOOK,
+        worker=May(add=True, change=("text", "updated_at")),
+    ),
     models.GateVerdict: Rule("Only a worker measures, and what it found is never changed.", LOOK, KEEP),
     models.TargetLock: Rule(
         "A worker takes targets; whoever ends a run gives them back.", May(remove=True), May(add=True, remove=True)

@@ -32,11 +32,11 @@ from engine.domain.states import (
     RunState,
     Verdict,
 )
-from engine.store import incidents, models, questions, runs
+from engine.store import incidents, logs, models, questions, runs
 
 
-def attempt(row: models.Attempt) -> AttemptView:
-    """One try of a step."""
+def attempt(row: models.Attempt, printed: str = "") -> AttemptView:
+    """One try of a step. `printed`: what its live log holds."""
     return AttemptView(
         id=row.id,
         leg=row.leg,
@@ -51,7 +51,15 @@ def attempt(row: models.Attempt) -> AttemptView:
         content_digest=row.content_digest,
         artefact_digest=row.artefact_digest,
         connections=row.connections,
+        printed=printed,
     )
+
+
+def attempts(session: Session, run_id: str) -> tuple[AttemptView, ...]:
+    """All tries of a run; with its live log each that runs, or that nobody heard the end of."""
+    rows = runs.attempts(session, run_id)
+    printed = logs.texts(session, [row.id for row in rows if not (row.stdout or row.stderr)])
+    return tuple(attempt(row, printed.get(row.id, "")) for row in rows)
 
 
 def verdict(row: models.GateVerdict) -> VerdictView:
@@ -251,7 +259,7 @@ def run(session: Session, row: models.Run, journey: Journey | None, approvers: t
         ended_at=row.ended_at,
         inputs=row.inputs,
         legs=legs(session, row, journey) if journey else (),
-        attempts=tuple(attempt(tried) for tried in runs.attempts(session, row.id)),
+        attempts=attempts(session, row.id),
         verdicts=tuple(verdict(found) for found in runs.verdicts(session, row.id)),
         approvals=tuple(approval(asked, approvers, decisions) for asked in questions.approvals(session, row.id)),
         escalations=tuple(

@@ -174,11 +174,12 @@ class FakeProbeRunner:
 
 
 class FakeHypervisor:
-    """Runs nothing. `behaviour[leg]` is called instead; `image` is what the image is made of now."""
+    """Runs nothing. `prints[leg]` is heard, `behaviour[leg]` called instead; `image`: what the image is made of."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.behaviour: dict[str, Callable[[], TaskResult]] = {}
+        self.prints: dict[str, tuple[str, ...]] = {}
         self.image = b"the image"
         self.down: SignalboxError | None = None
         self.destroyed: list[str] = []
@@ -187,6 +188,8 @@ class FakeHypervisor:
     def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
         with self.lock:
             self.ran.append(task.argv[0])
+        for text in self.prints.get(task.argv[0], ()):
+            on_output(text)
         return self.behaviour.get(task.argv[0], ended)()
 
     def destroy(self, task_id: str) -> bool:

@@ -113,6 +113,7 @@ class Agent:
         self._dies_alone = True
         self._rests = self._set = False
         self._exits: dict[int, int] = {}
+        self._born = 0  # how many commands were started
         self._exited = threading.Condition()
         self._answers: dict[int, Callable[[int, bytes], None]] = {
             Kind.PING: self._ping,
@@ -256,7 +257,8 @@ class Agent:
                     files, bytes_sent = files + 1, bytes_sent + len(content)
                     if files > max_files or bytes_sent > max_bytes:
                         raise ValueError(f"more than {max_files} files or {max_bytes} bytes in {base}")
-                    self._line.send(Kind.FILE, stream.number, {"path": str(path.relative_to(base))})
+                    told = {"path": str(path.relative_to(base)), "sha256": hashlib.sha256(content).hexdigest()}
+                    self._line.send(Kind.FILE, stream.number, told)
                     stream.push(Kind.DATA, content)
             self._line.send(Kind.OK, stream.number)
         except (OSError, ValueError) as error:
@@ -286,6 +288,8 @@ class Agent:
                     **self._machine.user(),
                 )
                 self._commands[number] = process.pid
+                self._born += 1
+                self._exited.notify_all()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._line.send(Kind.EXIT, number, {"error": str(error)})
             return
@@ -331,10 +335,13 @@ class Agent:
     def _reap(self) -> None:
         """PID 1 collects every orphan; only the exit status of a command is kept."""
         while True:
+            born = self._born
             try:
                 pid, status = os.waitpid(-1, 0)
-            except ChildProcessError:
-                time.sleep(0.01)
+            except ChildProcessError:  # and so there is no orphan either, until another command is started
+                with self._exited:
+                    while self._born == born:
+                        self._exited.wait()
                 continue
             with self._exited:
                 if pid in self._commands.values():

@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.runtime.guest.wire import CHUNK, Kind, Line, Stream
 
+MOST_AT_ONCE = 300  # a few more than the host carries, so that it says why; beyond it they wait at the door
 DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\nX-Denied: "
 
 
@@ -24,6 +25,7 @@ class Doors:
         self._line, self._streams = line, streams
         self._next = 2
         self._lock = threading.Lock()
+        self._room = threading.Semaphore(MOST_AT_ONCE)
 
     def forward(self, address: str, port: int, host: str) -> None:
         """Whoever connects to address:port means host:port."""
@@ -39,8 +41,15 @@ class Doors:
 
         def accept() -> None:
             while True:
+                self._room.acquire()
                 client, _ = server.accept()
-                _thread(serve, client)
+                _thread(admit, client)
+
+        def admit(client: socket.socket) -> None:
+            try:
+                serve(client)
+            finally:
+                self._room.release()
 
         _thread(accept)
 

@@ -12,9 +12,9 @@ import enum
 import json
 import os
 import select
+import socket
 import struct
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ HEADER = struct.Struct("!BII")
 WINDOW = 256 * 1024
 CHUNK = 32 * 1024
 PROXY_PORT = 3128
+NETLINK_KOBJECT_UEVENT = 15
 
 
 class Kind(enum.IntEnum):
@@ -53,14 +54,17 @@ class Kind(enum.IntEnum):
 
 
 def find_port(name: str) -> str:
-    """The device of our virtio-serial port; it appears soon after the driver is loaded."""
+    """The device of our virtio-serial port; it appears soon after the driver is loaded, and the kernel says so."""
     base = Path("/sys/class/virtio-ports")
-    while True:
-        for device in base.iterdir():
-            with contextlib.suppress(OSError):
-                if (device / "name").read_text().strip() == name:
-                    return f"/dev/{device.name}"
-        time.sleep(0.005)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT) as news:
+        news.bind((0, 1))  # before the first look, so that nothing is missed
+        while True:
+            for device in base.iterdir():
+                with contextlib.suppress(OSError):
+                    if (device / "name").read_text().strip() == name:
+                        return f"/dev/{device.name}"
+            with contextlib.suppress(OSError):  # more news than there was room for: look again
+                news.recv(4096)
 
 
 class Line:

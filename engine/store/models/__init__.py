@@ -5,7 +5,7 @@ from engine.store.models.base import Base
 from engine.store.models.fleet import Worker
 from engine.store.models.incident import Alert, Event, Inbox, Incident, Note
 from engine.store.models.people import Approval, Escalation, KillSwitch, PersonDecision
-from engine.store.models.run import Artefact, Attempt, GateVerdict, Move, Run, TargetLock, VaultToken
+from engine.store.models.run import Artefact, Attempt, AttemptLog, GateVerdict, Move, Run, TargetLock, VaultToken
 from engine.store.models.talk import MessageReference, Outbox, Seen
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Approval",
     "Artefact",
     "Attempt",
+    "AttemptLog",
     "Base",
     "Escalation",
     "Event",

@@ -90,6 +90,16 @@ class Attempt(Base):
     late: Mapped[bool] = mapped_column(default=False)
 
 
+class AttemptLog(Base):
+    """The end of what an attempt has printed so far, redacted. All that there is of one whose worker died."""
+
+    __tablename__ = "attempt_log"
+
+    attempt_id: Mapped[str] = mapped_column(sa.ForeignKey("attempt.id"), primary_key=True)
+    text: Mapped[str]
+    updated_at: Moment
+
+
 class GateVerdict(Base):
     """What one gate found, with its evidence verbatim. Never changed afterwards (append-only by trigger).
 

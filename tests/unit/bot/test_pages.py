@@ -13,7 +13,8 @@ from bot.app import create_app
 from bot.options import BotOptions
 from bot.views.render import page
 from engine.domain.errors import Unavailable
-from engine.domain.incident import Person, WorkerView
+from engine.domain.incident import IncidentView, Person, WorkerView
+from engine.domain.states import AttemptState
 from tests.doubles import incidents as told
 from tests.doubles.service import FakeService
 from tests.unit.bot.conftest import Bot
@@ -276,3 +277,51 @@ async def test_a_page_is_not_for_a_name_that_a_stranger_points_at_this_machine(b
             assert "SIGNALBOX_PUBLIC_URL" in await answer.text()
     async with bot.client.get("/", headers={"Host": "box.test"}) as answer:
         assert answer.status == 200
+
+
+# -- the output of an attempt
+
+HOSTILE = "\x1b[31mred\x1b[0m\x1b]0;title\x07 <script>alert(1)</script> \u202eevil\x08\x00\n 10%\r 99%\r\n\tdone"
+
+
+def running(printed: str = "", stdout: str = "") -> IncidentView:
+    """The ordinary incident, whose newest attempt runs."""
+    incident = told.incident()
+    [*runs, run] = incident.runs
+    attempt = dataclasses.replace(
+        run.attempts[-1], state=AttemptState.STARTED, ended_at=None, printed=printed, stdout=stdout
+    )
+    return dataclasses.replace(incident, runs=(*runs, dataclasses.replace(run, attempts=(*run.attempts[:-1], attempt))))
+
+
+def test_output_is_shown_as_a_terminal_would_and_is_never_markup() -> None:
+    for text in (live_page(running(HOSTILE)), page("incident.html.j2", incident=running(HOSTILE), switch=told.ON)):
+        assert_harmless(text)
+        assert "red &lt;script&gt;alert(1)&lt;/script&gt; evil\n 99%\n\tdone" in text
+        assert not set(text) & set("\x1b\x07\x08\x00\r\u202e")
+
+
+def test_the_page_of_an_attempt_looks_again_while_it_runs_and_no_longer() -> None:
+    assert '<meta http-equiv="refresh" content="2">' in live_page(running("so far"))
+    assert "It has printed nothing yet" in live_page(running())
+    ended = told.incident()
+    text = live_page(ended)
+    assert "refresh" not in text
+    assert ended.runs[-1].attempts[-1].stdout.split("\n")[0] in text
+
+
+def live_page(incident: IncidentView) -> str:
+    run = incident.runs[-1]
+    return page("attempt.html.j2", incident=incident, run=run, attempt=run.attempts[-1], switch=told.ON)
+
+
+async def test_an_attempt_has_its_address_and_what_is_none_has_not(bot: Bot) -> None:
+    bot.service.views[12] = running("so far")
+    attempt = bot.service.views[12].runs[-1].attempts[-1]
+    status, text = await get(bot, f"/incidents/12/attempts/{attempt.id}")
+    _, incident = await get(bot, "/incidents/12")
+
+    assert (status, "so far" in text) == (200, True)
+    assert f'href="/incidents/12/attempts/{attempt.id}"' in incident
+    for wrong in ("/incidents/12/attempts/none", f"/incidents/x/attempts/{attempt.id}", "/incidents/12/attempts/"):
+        assert (await get(bot, wrong))[0] == 404

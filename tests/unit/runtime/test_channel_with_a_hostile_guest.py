@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import re
 import struct
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.domain.ports import Ending, Reach
+from engine.domain.ports import Ending, FileIn, Reach
 from engine.runtime import channel as channel_module
 from engine.runtime import session
-from engine.runtime.channel import Channel, GuestRefused
+from engine.runtime.channel import Channel, GuestRefused, digest_of
 from engine.runtime.egress import MAX_ROWS, Egress
-from engine.runtime.frames import MAX_FRAME, BrokenProtocol, Kind, encode
+from engine.runtime.frames import MAX_FRAME, MAX_JSON, BrokenProtocol, Kind, encode
 from engine.runtime.guest.wire import HEADER, VERSION, WINDOW
-from engine.runtime.streams import MAX_UNCOUNTED, ChannelEnded
+from engine.runtime.streams import CHUNK, MAX_UNCOUNTED, MAX_UNCOUNTED_BYTES, ChannelEnded
 from engine.runtime.tunnels import MAX_TUNNELS
 from tests.plugins_vm import Plain
+from tests.unit.runtime.scripted_guest import Said, Scripted
 from tests.unit.runtime.test_session_with_the_real_agent import task
 
 KINDS = st.one_of(st.sampled_from([int(kind) for kind in Kind]), st.integers(0, 255))
@@ -79,10 +85,7 @@ def test_a_whole_task_against_random_answers_ends_with_a_reason(frames: list[byt
     channel = Channel(guest, egress)
     channel.received(HELLO)
     work = task("true", collect="/step/out", timeout_s=0.02)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "GRACE_S", 0.02)
-        for name in ("ANSWER_TIMEOUT_S", "COLLECT_TIMEOUT_S"):
-            patch.setattr(channel_module, name, 0.02)
+    with _impatient():
         result = session.carry_out(channel, egress, work, Plain(), lambda _: None, boot_timeout_s=0.1)
     assert result.ending in Ending
     assert result.reason or result.ending is Ending.EXITED
@@ -139,10 +142,11 @@ def test_output_in_single_bytes_is_no_attack() -> None:
     channel = Channel(lambda _: None, Egress(()))
     stream = channel.open()
     channel.received(encode(Kind.STDOUT, 1, b"x") * 20_000)
-    for _ in range(20_000):
-        frame = stream.next(0)
-        assert frame is not None
+    taken = 0
+    while frame := stream.next(0):
+        taken += len(frame.payload)
         stream.acknowledge(frame)
+    assert taken == 20_000
     channel.open()
 
 
@@ -192,7 +196,8 @@ def test_a_collected_file_may_not_leave_its_folder() -> None:
         channel = _answering([encode(Kind.FILE, 1, {"path": path}), encode(Kind.OK, 1)])
         with pytest.raises(BrokenProtocol):
             channel.collect("/step/out", 100)
-    twice = [encode(Kind.FILE, 1, {"path": "a"})] * 2
+    empty = hashlib.sha256().hexdigest()
+    twice = [encode(Kind.FILE, 1, {"path": "a", "sha256": empty})] * 2
     with pytest.raises(BrokenProtocol):
         _answering([*twice, encode(Kind.OK, 1)]).collect("/step/out", 100)
     greedy = [encode(Kind.FILE, 1, {"path": "a"}), encode(Kind.DATA, 1, b"x" * 101)]
@@ -218,3 +223,138 @@ def test_a_silent_guest_is_waited_for_and_no_longer() -> None:
     with pytest.raises(ChannelEnded, match="did not start"):
         channel.hello(0.1)
     assert time.monotonic() - begun < 5
+
+
+def test_words_without_end_are_no_more_memory_than_a_window_has() -> None:
+    """What no window counts is bounded in bytes too: here by 60 kB at a time, to whoever waits for the greeting."""
+    channel = Channel(lambda _: None, Egress(()))
+    frame = encode(Kind.OK, 0, b" " * 60_000)
+    sent = 0
+    while not channel.is_over:
+        channel.received(frame)
+        sent += len(frame)
+    assert sent <= MAX_UNCOUNTED_BYTES + 2 * len(frame)
+
+
+def test_single_bytes_do_not_cost_an_object_each() -> None:
+    """A whole window of them is a few pieces."""
+    channel = Channel(lambda _: None, Egress(()))
+    stream = channel.open()
+    channel.received(encode(Kind.STDOUT, 1, b"x") * WINDOW)
+    assert len(stream._frames) <= WINDOW // CHUNK + 1
+    taken = 0
+    while frame := stream.next(0):
+        taken += len(frame.payload)
+    assert taken == WINDOW
+
+
+@pytest.mark.parametrize("kind", [Kind.DATA, Kind.STDOUT])
+def test_a_guest_that_goes_on_talking_does_not_hold_its_step_beyond_its_time(kind: Kind) -> None:
+    """Each credit is answered with more of it, so that something always waits to be read."""
+    guest = Scripted(lambda frame: frame.kind in {Kind.EXEC, Kind.WINDOW}, [(kind, b"x" * 100)])
+    begun = time.monotonic()
+    with _impatient():
+        result = guest.carry_out(task("true", timeout_s=0.3))
+    assert time.monotonic() - begun < 5
+    assert result.ending is Ending.TIMED_OUT
+
+
+def test_files_that_nobody_named_are_no_files() -> None:
+    """Bytes before the first name would count for no file, and so for no limit."""
+    channel = _answering([encode(Kind.DATA, 1, b"x" * 100)] * 3)
+    with pytest.raises(BrokenProtocol, match="something else"):
+        channel.collect("/step/out", 1000)
+
+
+@pytest.mark.parametrize("told", [{}, {"sha256": None}, {"sha256": digest_of(b"y")[7:]}, {"sha256": digest_of(b"x")}])
+def test_a_file_that_comes_back_changed_is_no_result(told: dict[str, object]) -> None:
+    """The agent says the digest of each; a missing one is a wrong one."""
+    wrong = [encode(Kind.FILE, 1, {"path": "a", **told}), encode(Kind.DATA, 1, b"x")]
+    for after in ([encode(Kind.OK, 1)], [encode(Kind.FILE, 1, {"path": "b", "sha256": ""})]):
+        with pytest.raises(BrokenProtocol, match="did not arrive"):
+            _answering([*wrong, *after]).collect("/step/out", 100)
+    right = [encode(Kind.FILE, 1, {"path": "a", "sha256": digest_of(b"x")[7:]}), encode(Kind.DATA, 1, b"x")]
+    assert _answering([*right, encode(Kind.OK, 1)]).collect("/step/out", 100) == {"a": b"x"}
+
+
+@pytest.mark.parametrize("told", [None, 7, "", "x" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", {"a": 1}, ["a" * 64]])
+def test_a_digest_that_is_none_ends_the_task(told: object) -> None:
+    """It is kept as evidence of what the guest received."""
+    with pytest.raises(BrokenProtocol, match="no digest"):
+        _answering([encode(Kind.OK, 1, {"sha256": told})]).put("/step/x", b"x", 0o644)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"code": code, "signal": None} for code in (-1, 256, 2**70, 1.0, "0", True, [0], None)),
+        *({"code": None, "signal": number} for number in (0, -9, 65, 2**70, 9.0, "9", True)),
+        *({"code": 0, "signal": 9}, {"code": 0, "signal": False}, {}, {"code": None}),
+    ],
+    ids=str,
+)
+def test_an_end_that_no_command_can_have_is_no_end(said: dict[str, object]) -> None:
+    """Out of range, of a wrong type, or two at once: the step is lost, never finished."""
+    guest = Scripted(lambda frame: frame.kind == Kind.EXEC, [(Kind.EXIT, json.dumps(said).encode())])
+    result = guest.carry_out(task("true"))
+    assert (result.ending, result.code) == (Ending.VM_LOST, None)
+    assert result.reason == "the guest told no sensible end of the command"
+
+
+@pytest.mark.parametrize("kind", [Kind.EXIT, Kind.ERR])
+def test_what_a_guest_says_in_words_can_be_kept(kind: Kind) -> None:
+    """NUL and half a character are what no database takes: they would stop the worker where it writes the result."""
+    said = b'{"error": "a\\u0000b\\ud800' + b"c" * 1000 + b'"}'
+    guest = Scripted(lambda frame: frame.kind == Kind.EXEC, [(kind, said)])
+    reason = guest.carry_out(task("true")).reason
+    assert "\0" not in reason
+    assert "a\N{REPLACEMENT CHARACTER}b?ccc" in reason
+    assert len(reason.encode()) < 700
+
+
+def test_what_comes_after_the_end_of_a_command_changes_nothing() -> None:
+    """Output, another end, another command's answers; and the files are collected as if they had not come."""
+    late = [(Kind.STDOUT, b"late"), (Kind.EXIT, b'{"code": 7}'), (Kind.ERR, b'{"error": "late"}'), (Kind.OK, b"{}")]
+    guest = Scripted(
+        lambda frame: frame.kind == Kind.EXEC,
+        [(Kind.STDOUT, b"out"), (Kind.EXIT, b'{"code": 3, "signal": null}'), *late],
+    )
+    result = guest.carry_out(task("true", collect="/step/out"))
+    assert (result.ending, result.code, result.stdout, result.reason) == (Ending.EXITED, 3, "out", "")
+
+
+def test_json_that_is_too_long_is_not_parsed() -> None:
+    """On the thread that serves every VM."""
+    channel = Channel(lambda _: None, Egress(()))
+    channel.received(encode(Kind.OPEN, 2, b'{"host": "' + b"x" * MAX_JSON + b'"}'))
+    with pytest.raises(ChannelEnded, match="bytes of JSON"):
+        channel.open()
+
+
+SAID = st.tuples(KINDS, PAYLOADS)
+WHEN = st.sampled_from([Kind.SETUP, Kind.PUT, Kind.EXEC, Kind.EOF, Kind.COLLECT, Kind.WINDOW])
+WORK = {"collect": "/step/out", "files": (FileIn(path="/step/a", content=b"a" * 70_000),), "timeout_s": 0.02}
+
+
+@settings(max_examples=300, deadline=None)
+@given(WHEN, st.lists(SAID, max_size=8), st.booleans())
+def test_a_guest_that_behaves_and_then_does_not_ends_its_task_with_a_reason(
+    when: Kind, saying: list[Said], cut: bool
+) -> None:
+    """Each request is answered as it should be, up to one kind; there come random frames, and perhaps the end."""
+    guest = Scripted(lambda frame: frame.kind == when, saying, cut=cut)
+    with _impatient():
+        result = guest.carry_out(task("true", **WORK))
+    assert result.reason or (result.ending, result.code is not None) == (Ending.EXITED, True)
+    if result.received:
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", told) for told in result.received.values())
+    assert result.ending is not Ending.EXITED or Kind.EXEC in {frame.kind for frame in guest.heard}
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "GRACE_S", 0.02)
+        for name in ("ANSWER_TIMEOUT_S", "COLLECT_TIMEOUT_S"):
+            patch.setattr(channel_module, name, 0.02)
+        yield

@@ -81,7 +81,9 @@ def test_files_input_environment_output_and_artefact_cross(bench: Bench) -> None
 
 def test_a_file_that_arrives_changed_is_not_run(bench: Bench) -> None:
     """The guest's own hash is compared before the command is sent."""
-    lying = AGENT.replace("agent.Agent(", "agent.hashlib.sha256 = agent.hashlib.sha1\nagent.Agent(")
+    lying = AGENT.replace(
+        "agent.Agent(", "s = agent.hashlib.sha256\nagent.hashlib.sha256 = lambda data: s(data + b'!')\nagent.Agent("
+    )
     work = task(f"touch {bench.home}/ran", files=(FileIn(path="/step/x", content=b"x"),))
     result = bench.run(work, agent=lying)
     assert (result.ending, result.reason) == (Ending.NOT_BEGUN, "/step/x did not arrive as it was sent")
@@ -214,6 +216,23 @@ def test_cancelling_wakes_the_session_at_once(bench: Bench) -> None:
     assert time.monotonic() - begun < 10
     guest.transport.close()
     assert guest.process.wait(10) == 0
+
+
+def test_an_agent_with_nothing_to_do_does_nothing(bench: Bench) -> None:
+    """It waits for events: no thread of it wakes up to look."""
+    guest, _ = bench.guest(task("true"))
+    guest.channel.hello(20)
+    guest.channel.ping(20)
+    before = _wake_ups(guest.process.pid)
+    threading.Event().wait(0.5)
+    assert _wake_ups(guest.process.pid) - before <= 3
+
+
+def _wake_ups(pid: int) -> int:
+    lines = [
+        line for task in Path(f"/proc/{pid}/task").iterdir() for line in (task / "status").read_text().splitlines()
+    ]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
 
 
 def test_an_agent_of_another_version_asks_for_a_new_image(bench: Bench) -> None:
