@@ -85,14 +85,14 @@ def test_a_refusal_names_the_file_and_the_line(folder: Path) -> None:
     line = TEXT.count("\n", 0, TEXT.index("access: read")) + 1
     said = refusal(folder).splitlines()
 
-    assert said[1].startswith(f"{folder}/good.yaml:{line}: unknown key steps[1].acess - did you mean access?")
+    assert said[1].startswith(f"{folder}/good.yaml:{line}:5: unknown key steps[1].acess - did you mean access?")
 
 
 def test_a_name_that_is_not_the_files_is_refused(folder: Path) -> None:
     (folder / "good.yaml").rename(folder / "other.yaml")
     (folder / "good").rename(folder / "other")
 
-    assert refusal(folder, "other") == f"{folder}/other.yaml:2: the name good is not the file's - write `name: other`"
+    assert refusal(folder, "other") == f"{folder}/other.yaml:2:1: the name good is not the file's - write `name: other`"
 
 
 @pytest.mark.parametrize("name", ["", "../good", "good/../good", "Good", "good.yaml", "a" * 50, "good\n"])
