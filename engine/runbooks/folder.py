@@ -63,6 +63,11 @@ def _paths(folder: Path) -> Iterator[Path]:
                 yield Path(here) / name
 
 
+def is_part(path: str) -> bool:
+    """Whether a file of the folder, by its path within, is part of the runbook."""
+    return _PATH.fullmatch(path) is not None and not any(_ignored(name) for name in path.split("/"))
+
+
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name.endswith("~") or name == "__pycache__"
 

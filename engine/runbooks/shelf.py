@@ -31,6 +31,11 @@ class Shelf:
         self.folder = folder
         self._known = Known(None if images is None else frozenset(images), directory)
 
+    @staticmethod
+    def is_name(text: str) -> bool:
+        """Whether a runbook may be called so."""
+        return _NAME.fullmatch(text) is not None
+
     def names(self) -> tuple[str, ...]:
         """Every runbook that lies there, whether it loads or not."""
         return tuple(sorted(path.stem for path in self.folder.glob("*.yaml") if _NAME.fullmatch(path.stem)))
@@ -48,13 +53,13 @@ class Shelf:
 
     def read(self, name: str) -> Snapshot:
         """Parse, validate and lint; raises BadInput whose message is one line a problem: `file:line: what - mend`."""
-        if not _NAME.fullmatch(name):
-            raise BadInput(f"{name[:60]!r} is no name of a runbook", f"there is {', '.join(self.names()) or 'none'}")
         source, files = self.texts(name)
         return _snapshot(source, files, str(self.folder / f"{name}.yaml"), name, self._known)
 
     def texts(self, name: str) -> tuple[str, dict[str, bytes]]:
         """The YAML and the files of the folder as they are now; raises BadInput when they cannot be read."""
+        if not _NAME.fullmatch(name):
+            raise BadInput(f"{name[:60]!r} is no name of a runbook", f"there is {', '.join(self.names()) or 'none'}")
         path = self.folder / f"{name}.yaml"
         if not path.exists():
             raise BadInput(f"there is no runbook {name}", f"there is {', '.join(self.names()) or 'none'}")
@@ -72,10 +77,9 @@ class Shelf:
         source, _ = self.texts(name)
         return shaped(source, str(self.folder / f"{name}.yaml"))[1]
 
-    def matching(self, alert: Alert) -> str | None:
-        """The one runbook whose trigger takes this alert; None when none or several do. A broken file never matches."""
-        found = [name for name in self.names() if self._takes(name, alert)]
-        return found[0] if len(found) == 1 else None
+    def matching(self, alert: Alert) -> tuple[str, ...]:
+        """The runbooks whose trigger takes this alert. A broken file never matches."""
+        return tuple(name for name in self.names() if self._takes(name, alert))
 
     def _takes(self, name: str, alert: Alert) -> bool:
         try:

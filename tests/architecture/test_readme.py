@@ -1,7 +1,7 @@
 """README is true: its runnable blocks run, its runbook parses and lints, the files that it links to are there.
 
 A fence that begins with ```sh runnable is run by bash in an empty folder, with .venv/bin first on the PATH; one that
-begins with ```yaml runbook is held to the rules of every runbook, with a login and nothing else in the scripts that it names.
+begins with ```yaml runbook is held to the rules of every runbook; the scripts that it names do nothing but log in.
 """
 
 from __future__ import annotations
