@@ -52,7 +52,8 @@ class Book:
             if name in read or name not in self.files:
                 continue
             read[name] = self.files[name].decode("utf-8", "replace")
-            todo += [other for other in self.files if _names(read[name], other)]
+            said = frozenset(_WORD.findall(read[name]))
+            todo += [other for other in self.files if _stem(other) in said]
         return "\n".join([*(arg for script in scripts for arg in script.args), *read.values()])
 
     def scripts(self) -> Iterator[tuple[int, ScriptStep]]:
@@ -107,10 +108,12 @@ class Book:
                 yield (*place, number), at, check
 
 
-def _names(text: str, file: str) -> bool:
-    """Whether a script speaks of another file: by its name, or as a module."""
-    stem = file.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
-    return re.search(rf"(?<![\w-]){re.escape(stem)}(?![\w-])", text) is not None
+_WORD = re.compile(r"[\w-]+")
+
+
+def _stem(file: str) -> str:
+    """What a script says of another file: its name, or that of a module."""
+    return file.rpartition("/")[2].partition(".")[0]
 
 
 def target_of(check: Check) -> str | None:

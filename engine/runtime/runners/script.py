@@ -4,6 +4,7 @@
 /step/artefact/  the files of the artefact it uses           /step/claims.json   what earlier steps printed, by step id
 /step/out/       where it leaves the artefact it produces    /run/secrets/NAME   its declared secrets
 $SIGNALBOX_ATTEMPT and, with an artefact, $SIGNALBOX_ARTEFACT_DIGEST say what this is.
+A step that changes a target finds no claims: they are on no digest, and what it applies is its artefact.
 `ssh target -- command` enters the target, when the step declares a login.
 """
 
@@ -30,7 +31,7 @@ MAX_PREVIEW = 2500
 class ScriptRunner:
     """Implements `ports.Runner`. Change `version` whenever a script would find something else in its VM."""
 
-    version = "script/1"
+    version = "script/2"
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
         """See `ports.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""

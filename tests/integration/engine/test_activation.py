@@ -60,7 +60,7 @@ def test_what_was_never_activated_opens_an_incident_and_starts_nothing(strict: B
 
 
 def test_any_change_of_a_file_takes_the_activation_away(strict: Box) -> None:
-    """A script beside the YAML counts as much; putting it back is enough."""
+    """A script beside the YAML counts as much. Putting it back is enough: then a person may choose it."""
     activate(strict)
     kept = strict.shelf.files["apply.sh"]
     strict.shelf.files["apply.sh"] = b"rm -rf /"
@@ -70,9 +70,10 @@ def test_any_change_of_a_file_takes_the_activation_away(strict: Box) -> None:
     assert "signalbox runbook diff toy --activated" in text
 
     strict.shelf.files["apply.sh"] = kept
-    strict.fire(b"ToyBroken resolved")
-    strict.fire()
-    assert strict.incident().runs[-1].state is RunState.QUEUED
+    token = strict.incident().choose_token
+    assert token is not None
+    assert strict.incident().runbooks == ("toy",)
+    assert strict.service.choose_runbook(token, ANA, "toy").runs[-1].state is RunState.QUEUED
 
 
 def test_what_was_deactivated_starts_nothing_and_the_reason_is_told(strict: Box) -> None:
