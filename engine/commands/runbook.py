@@ -77,6 +77,8 @@ def runbook_lint(names: tuple[str, ...], rules: bool, explain: str | None) -> No
         return
     shelf = wiring.known_shelf(load())
     broken = 0
+    if not names and not shelf.names():
+        click.echo(f"there are no runbooks in {shelf.folder}; signalbox runbook new NAME writes one", err=True)
     for name in names or shelf.names():
         try:
             snapshot = shelf.read(name)
