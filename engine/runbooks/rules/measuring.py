@@ -54,6 +54,7 @@ _ACTS = frozenset(
     }
     | {"ansible-playbook", "terraform", "logrotate", "fallocate", "gzip", "gunzip", "nft", "iptables", "sysctl"}
 )
+_OF_THE_SYSTEM = ("/usr/", "/bin/", "/sbin/", "/opt/")
 _VERBS: Mapping[str, frozenset[str]] = {
     "systemctl": frozenset(
         {"start", "stop", "restart", "reload", "try-restart", "reload-or-restart", "enable", "disable", "mask"}
@@ -78,12 +79,15 @@ _VERBS: Mapping[str, frozenset[str]] = {
 
 def program(argv: Sequence[str]) -> str:
     """The program that a command really runs: without its path, past sudo, env, timeout and their options."""
+    return _program_word(argv).rpartition("/")[2]
+
+
+def _program_word(argv: Sequence[str]) -> str:
     for word in argv:
-        name = word.rsplit("/", 1)[-1]
         option = word.startswith("-") or "=" in word or word.rstrip("smh").replace(".", "").isdigit()
-        if not option and name not in WRAPPERS:
-            return name
-    return argv[0].rsplit("/", 1)[-1]
+        if not option and word.rpartition("/")[2] not in WRAPPERS:
+            return word
+    return argv[0]
 
 
 @rule(
@@ -175,7 +179,8 @@ def nothing_waits_for_days(book: Book) -> Iterator[Finding]:
 def gates_only_look(book: Book) -> Iterator[Finding]:
     """A gate's command looks and changes nothing: it runs unasked, on production too, before anybody approved
     anything. It is one program whose arguments say what it does, so no shell and no other interpreter either; what
-    would be piped, `parse` and `expect` do."""
+    would be piped, `parse` and `expect` do. And it is a program of the system (by its name, or in /usr, /bin, /sbin,
+    /opt), not a file that the step before could have written."""
     for place, _, check in book.checks():
         if not isinstance(check, CommandCheck):
             continue
@@ -190,7 +195,9 @@ def _told(place: Place, check: CommandCheck, fault: str) -> Iterator[Finding]:
 
 
 def _acts(argv: Sequence[str]) -> str | None:
-    name = program(argv)
+    name, word = program(argv), _program_word(argv)
+    if "/" in word and not word.startswith(_OF_THE_SYSTEM):
+        return f"{word}, which a step could have written,"
     if name in _ACTS or name.startswith("mkfs."):
         return f"{name}, which changes things,"
     if name in INTERPRETERS or name.rstrip("0123456789.") in INTERPRETERS:
