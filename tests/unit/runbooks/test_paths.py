@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -21,8 +22,7 @@ def test_the_paths_are_the_line_each_retry_and_each_rollback() -> None:
     line = [leg.id for leg in journey.line]
 
     assert found[0] == line
-    retries = {path[i]: path[i + 1] for path in found[1:-1] for i in range(len(path)) if path[i] == _again(path)}
-    assert retries == {
+    assert dict(_going_back(path) for path in found[1:-1]) == {
         "staging:rehearse": "confirmed",
         "staging:rollback": "confirmed",
         "staging": "staging:rollback-gate",
@@ -31,9 +31,10 @@ def test_the_paths_are_the_line_each_retry_and_each_rollback() -> None:
     assert found[-1] == [*line[: line.index("production") + 1], *(leg.id for leg in journey.rollbacks[0])]
 
 
-def _again(path: list[str]) -> str:
-    """Where a path goes back: the leg before the first that comes a second time."""
-    return next((path[at - 1] for at, leg in enumerate(path) if leg in path[:at]), "")
+def _going_back(path: list[str]) -> tuple[str, str]:
+    """From where to where a path goes back: the leg before the first that comes a second time, and that one."""
+    at = next(at for at, leg in enumerate(path) if leg in path[:at])
+    return path[at - 1], path[at]
 
 
 def test_on_the_skeleton_nothing_is_unguarded_and_nothing_unjudged() -> None:
@@ -114,7 +115,8 @@ def test_two_files_that_name_each_other_are_read_once() -> None:
     ],
 )
 def test_a_query_is_of_its_target_alone(query: str, holds: bool) -> None:
-    line = f"- {{id: rate, type: promql, target: staging, query: {query!r}, expect: 'result[0] < 0.1'}}\n      - {{id: same,"
+    check = {"id": "rate", "type": "promql", "target": "staging", "query": query, "expect": "result[0] < 0.1"}
+    line = f"- {json.dumps(check)}\n      - {{id: same,"
     found = rules(said(skeleton.TEXT.replace("- {id: same,", line, 1), skeleton.FILES))
 
     assert found == (set() if holds else {"L021"})
@@ -122,9 +124,7 @@ def test_a_query_is_of_its_target_alone(query: str, holds: bool) -> None:
 
 @pytest.mark.parametrize("run", ["[./check.sh]", "[/tmp/check.sh, all]", "[/home/operator/x]"])
 def test_a_gate_runs_no_program_that_the_step_could_have_written(run: str) -> None:
-    text = skeleton.TEXT.replace(
-        "- {id: ill,",
-        f"- {{id: own, type: command, target: production, run: {run}, expect: code == 0}}\n      - {{id: ill,",
-    )
+    line = f"- {{id: own, type: command, target: production, run: {run}, expect: code == 0}}\n      - {{id: ill,"
+    text = skeleton.TEXT.replace("- {id: ill,", line)
 
     assert rules(said(text, skeleton.FILES)) == {"L033"}
