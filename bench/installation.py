@@ -90,8 +90,8 @@ class BenchShelf(FakeShelf):
         book = runbook(int(number), asks=kind == "asking")
         return Snapshot(runbook=book, source=source, files=kept, digest=snapshot_digest(source, kept))
 
-    def matching(self, alert: Alert) -> str | None:
-        return alert.name
+    def matching(self, alert: Alert) -> tuple[str, ...]:
+        return (alert.name,)
 
 
 class BenchTrigger(FakeTrigger):

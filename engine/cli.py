@@ -20,14 +20,15 @@ from pydantic import SecretStr
 from engine import wiring
 from engine.commands.database import database
 from engine.commands.evidence import evidence
-from engine.commands.group import Commands, told
+from engine.commands.grants import grants
+from engine.commands.group import Commands
 from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
+from engine.commands.runbook import runbook
 from engine.commands.vm import vm_group
 from engine.domain.errors import BadInput
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
-from engine.runtime import gallery
 from engine.secrets import setup
 from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
@@ -160,33 +161,6 @@ def alert_send(file: Path, source: str) -> None:
         sys.exit(1)
 
 
-# -- runbooks
-
-
-@cli.group(cls=Commands)
-def runbook() -> None:
-    """Check runbooks before an alert needs them."""
-
-
-@runbook.command("lint")
-@click.argument("names", nargs=-1)
-def runbook_lint(names: tuple[str, ...]) -> None:
-    """Validate and lint runbooks (all of them by default): every problem with file, line and how to mend it."""
-    values = load()
-    shelf = Shelf(values.runbooks, gallery.names(values.images))
-    broken = 0
-    for name in names or shelf.names():
-        try:
-            snapshot = shelf.read(name)
-        except BadInput as error:
-            broken += 1
-            click.echo(told(error), err=True)
-        else:
-            click.echo(f"{name}: {len(snapshot.runbook.steps)} steps, {snapshot.digest[:19]}, clean")
-    if broken:
-        sys.exit(1)
-
-
 # -- secrets
 
 
@@ -313,5 +287,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, image_group, kill_switch, vm_group):
+for command in (database, evidence, grants, image_group, kill_switch, runbook, vm_group):
     cli.add_command(command)

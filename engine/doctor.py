@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import requests
 
 from engine import wiring
+from engine.coordination.activation import must_be_activated
 from engine.domain import image_names
 from engine.domain.errors import BadInput, Conflict, SignalboxError, Unavailable
 from engine.domain.incident import SwitchView
@@ -27,7 +28,7 @@ from engine.secrets.connection import VaultConnection
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import Settings
 from engine.store import chain, claims, migrate, runs, switch
-from engine.store.session import Database
+from engine.store.session import Database, Session
 
 AT_MOST = 5
 """ So many findings of one kind are told. """
@@ -114,7 +115,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
             stands = switch.read(session)
             living = Counter(worker.pool for worker in claims.living(session))
             waiting = {run.pool for run in runs.queued(session)}
+            dormant = tuple(_not_activated(settings, session))
         yield _kill_switch(stands)
+        yield from dormant
         if database.is_shared:  # otherwise one process does everything
             yield from _workers(settings, living, waiting)
 
@@ -127,6 +130,19 @@ def _kill_switch(stands: SwitchView) -> Finding:
         text=f"on, thrown by {who}, so nothing starts: {stands.reason or 'no reason given'}" if stands.on else "off",
         remedy="signalbox kill-switch off, once the reason is gone" if stands.on else "",
     )
+
+
+def _not_activated(settings: Settings, session: Session) -> Iterator[Finding]:
+    """Runbooks that read well and that no alert will start."""
+    if settings.activation == "off":
+        yield Finding(part="runbooks", well=True, text="SIGNALBOX_ACTIVATION is off: each starts as it is on disk")
+        return
+    shelf = Shelf(settings.runbooks)
+    for name in shelf.valid():
+        try:
+            must_be_activated(session, shelf.read(name))
+        except SignalboxError as error:
+            yield Finding(part="runbooks", well=False, text=str(error), remedy=error.remedy)
 
 
 def _workers(settings: Settings, living: Counter[str], waiting: Collection[str]) -> Iterator[Finding]:

@@ -82,6 +82,10 @@ class Settings(BaseModel):
     slack_api_url: str = Field("https://slack.com/api/", description="Slack's API; changed for tests and the demo only")
     slack_feed_channel: str = Field("signalbox", description="channel that hears of every incident")
     slack_invite: Words = Field((), description="user ids invited to every incident channel; default: approvers")
+    activation: Literal["required", "off"] = Field(
+        "required",
+        description="required: a runbook starts only as it was activated (signalbox runbook activate); off: as it is",
+    )
     approvers: Words = Field((), description="user ids who may approve and decide")
     vault_addr: str = Field("", description="an existing Vault or OpenBao; empty: embedded OpenBao")
     vault_ca: Path | None = Field(None, description="trusted certificates for it; default: the system's")

@@ -23,6 +23,7 @@ from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey
 from engine.domain.ports import Trigger
+from engine.domain.runbook import Snapshot
 from engine.evidence import key
 from engine.evidence.anchor import AnchorFile
 from engine.harness.patch import make_patch, next_number
@@ -37,6 +38,7 @@ from engine.orchestration.reaper import Reaper
 from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
 from engine.runbooks.shelf import Shelf
+from engine.runtime import gallery
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.probe import SshProbeRunner
 from engine.runtime.runners.script import ScriptRunner
@@ -192,6 +194,16 @@ def external_vault(settings: Settings, secret_id: str = "") -> VaultConnection:
     )
 
 
+def known_shelf(settings: Settings) -> Shelf:
+    """The runbooks, held to everything that this machine knows: its images, and where names lead."""
+    return Shelf(settings.runbooks, gallery.names(settings.images), directory(settings))
+
+
+def proved(settings: Settings, snapshot: Snapshot) -> tuple[str, ...]:  # noqa: ARG001 - the place for more than lint
+    """What still keeps a runbook that lint accepts from being activated, each in a sentence; nothing when it may be."""
+    return ()
+
+
 @contextlib.contextmanager
 def vault(settings: Settings) -> Iterator[VaultConnection]:
     """An existing Vault or OpenBao, or an embedded one that lives as long as this block."""
@@ -244,6 +256,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
             directory=lambda: directory(settings),
+            only_activated=settings.activation == "required",
         )
         anchor = AnchorFile(settings.anchors_file, anchor_key(settings))
         watch = Watch(database, adapters, Anchoring(database, anchor, clock, settings.anchor_every_s))

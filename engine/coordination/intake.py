@@ -6,20 +6,28 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from engine.coordination import machine
+from engine.coordination.activation import must_be_activated
 from engine.coordination.closing import close_if_over
 from engine.coordination.opening import open_run
 from engine.domain.alert import Alert, AlertStatus
-from engine.domain.errors import BadInput
+from engine.domain.errors import BadInput, Refused
 from engine.domain.incident import Topic
 from engine.domain.ports import RunbookShelf, Trigger
 from engine.domain.records import said
+from engine.domain.runbook import Snapshot
 from engine.domain.states import IncidentState
 from engine.store import chain, evidence, inbox, incidents, models, outbox, runs
 from engine.store.session import Session
 
 
 def work_off(
-    session: Session, row: models.Inbox, triggers: Mapping[str, Trigger], shelf: RunbookShelf, now: datetime
+    session: Session,
+    row: models.Inbox,
+    triggers: Mapping[str, Trigger],
+    shelf: RunbookShelf,
+    now: datetime,
+    *,
+    only_activated: bool = False,
 ) -> None:
     """Bring in what a kept body says. One that makes no sense stays, with its reason."""
     trigger = triggers.get(row.source)
@@ -32,7 +40,7 @@ def work_off(
         inbox.reject(row, str(error))
         return
     for alert in alerts:
-        take(session, alert, shelf, now)
+        take(session, alert, shelf, now, only_activated=only_activated)
     inbox.done(row)
 
 
@@ -43,8 +51,11 @@ def set_aside(session: Session, row_id: int, reason: str) -> None:
         inbox.reject(row, reason)
 
 
-def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> None:
-    """Bring one alert in: a known episode is updated, a new firing one opens an incident or joins the open one."""
+def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime, *, only_activated: bool = False) -> None:
+    """Bring one alert in: a known episode is updated, a new firing one opens an incident or joins the open one.
+
+    `only_activated`: no runbook starts but as it was activated.
+    """
     known = incidents.episode(session, alert)
     if alert.status is AlertStatus.RESOLVED:
         if known is not None and incidents.resolve_alert(known, alert, now):
@@ -58,7 +69,7 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
         _add(session, incident.number, known, alert, now)
         _event(session, incident.number, now, "alert_joined", f"{alert.title} joined.", tell=True)
         if not runs.of_incident(session, incident.number) and incident.opened_by == alert.source:
-            _start(session, incident, alert, shelf, now)
+            _start(session, incident, alert, shelf, now, only_activated=only_activated)
         outbox.refresh(session, incident.number, now)
         return
     incident = incidents.open_incident(
@@ -73,7 +84,7 @@ def take(session: Session, alert: Alert, shelf: RunbookShelf, now: datetime) -> 
     opened = said(evidence.incident(incident))
     _event(session, incident.number, now, "incident_opened", f"{alert.source}: {alert.title}", opened)
     outbox.refresh(session, incident.number, now)
-    _start(session, incident, alert, shelf, now)
+    _start(session, incident, alert, shelf, now, only_activated=only_activated)
 
 
 def _is_ours_already(session: Session, known: models.Alert, now: datetime) -> bool:
@@ -97,17 +108,39 @@ def _add(session: Session, number: int, known: models.Alert | None, alert: Alert
         incidents.refire_alert(known, number, now)
 
 
-def _start(session: Session, incident: models.Incident, alert: Alert, shelf: RunbookShelf, now: datetime) -> None:
-    """Open the run of the one runbook that takes this alert; otherwise say why a person must choose."""
-    name = shelf.matching(alert)
-    if name is None:
-        text = "No runbook takes this alert; a person may choose one."
-        _event(session, incident.number, now, "runbook_not_found", text)
+def _start(
+    session: Session,
+    incident: models.Incident,
+    alert: Alert,
+    shelf: RunbookShelf,
+    now: datetime,
+    *,
+    only_activated: bool,
+) -> None:
+    """Open the run of the one runbook that takes this alert; otherwise say why a person must act."""
+    ready: list[Snapshot] = []
+    refused: list[str] = []
+    for name in shelf.matching(alert):
+        try:
+            snapshot = shelf.read(name)
+            if only_activated:
+                must_be_activated(session, snapshot)
+        except (BadInput, Refused) as error:
+            refused.append(f"Nothing was started: {error}. To do: {error.remedy}.")
+        else:
+            ready.append(snapshot)
+    if len(ready) == 1:
+        try:
+            open_run(session, incident, ready[0], alert, chosen_by=machine.MACHINE, now=now)
+        except BadInput as error:
+            _event(session, incident.number, now, "runbook_refused", f"{ready[0].runbook.name}: {error}")
         return
-    try:
-        open_run(session, incident, shelf.read(name), alert, chosen_by=machine.MACHINE, now=now)
-    except BadInput as error:
-        _event(session, incident.number, now, "runbook_refused", f"{name}: {error}")
+    for text in refused if not ready else []:
+        _event(session, incident.number, now, "runbook_not_activated", text, tell=True)
+    if ready or not refused:
+        names = ", ".join(snapshot.runbook.name for snapshot in ready)
+        text = f"Several runbooks take this alert: {names}" if ready else "No runbook takes this alert"
+        _event(session, incident.number, now, "runbook_not_found", f"{text}; a person may choose one.")
 
 
 def _resolved(session: Session, row: models.Alert, now: datetime) -> None:

@@ -62,8 +62,8 @@ class RunbookShelf(Protocol):
     def restore(self, source: str, files: Mapping[str, bytes]) -> Snapshot:
         """A snapshot from what a run stored; raises BadInput."""
 
-    def matching(self, alert: Alert) -> str | None:
-        """The one runbook whose trigger takes this alert; None when none or several do. A broken file never matches."""
+    def matching(self, alert: Alert) -> tuple[str, ...]:
+        """The runbooks whose trigger takes this alert. A broken file never matches."""
 
 
 # -- runtime ----------------------------------------------------------------------------------------------------------

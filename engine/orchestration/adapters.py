@@ -43,7 +43,10 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """The adapters, by protocol. `directory` reads the file anew: what counts is what is configured now."""
+    """The adapters, by protocol. `directory` reads the file anew: what counts is what is configured now.
+
+    `only_activated`: no runbook starts but as it was activated. `engine.wiring` says so from the settings.
+    """
 
     clock: Clock
     triggers: Mapping[str, Trigger]
@@ -54,6 +57,7 @@ class Adapters:
     secrets: Secrets
     gate_kinds: Callable[[Directory], GateKinds]
     directory: Callable[[], Directory]
+    only_activated: bool = False
 
     def snapshot(self, run: models.Run) -> tuple[Snapshot, Journey]:
         """The runbook that this run started with. Raises BadInput when what was stored is no valid runbook any more."""

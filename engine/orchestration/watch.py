@@ -83,7 +83,9 @@ class Watch:
                 if row is None:
                     return False
                 taken = row.id
-                intake.work_off(session, row, self.adapters.triggers, self.adapters.shelf, self.adapters.clock.now())
+                ours = self.adapters
+                now = ours.clock.now()
+                intake.work_off(session, row, ours.triggers, ours.shelf, now, only_activated=ours.only_activated)
         except (Unavailable, Conflict):
             raise  # the database's trouble, not the body's: it is tried again
         except Exception as error:  # a body that breaks us must not hold up those behind it

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from engine.domain.directory import Directory
 from engine.domain.gate import Check, CommandCheck, HttpCheck, PromqlCheck
+from engine.domain.journey import Journey, plan
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target
 from engine.runbooks.format import RunbookEdge
 from engine.runbooks.positions import Place
@@ -23,12 +26,35 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
     """A runbook whose shape is right: as the file says it, as the engine uses it, and the files of its folder.
-    `images`: the guest images of this machine; None where nobody knows them."""
+
+    `images`: the guest images of this machine; `directory`: where names lead. None where nobody knows them."""
 
     file: RunbookEdge
     runbook: Runbook
-    files: frozenset[str]
+    files: Mapping[str, bytes]
     images: frozenset[str] | None = None
+    directory: Directory | None = None
+
+    def journey(self) -> Journey:
+        """The legs that are really travelled."""
+        return plan(self.runbook)
+
+    def place(self, step_id: str) -> int:
+        """Where a step stands in the line."""
+        return next(at for at, step in enumerate(self.runbook.steps) if step.id == step_id)
+
+    def words(self, step: ScriptStep) -> str:
+        """All that a step may say: its arguments, the texts of its scripts and of the files that these name."""
+        scripts = [step.script, *([step.rollback.script] if step.rollback else [])]
+        todo, read = [script.file for script in scripts], dict[str, str]()
+        while todo:
+            name = todo.pop()
+            if name in read or name not in self.files:
+                continue
+            read[name] = self.files[name].decode("utf-8", "replace")
+            said = frozenset(_WORD.findall(read[name]))
+            todo += [other for other in self.files if _stem(other) in said]
+        return "\n".join([*(arg for script in scripts for arg in script.args), *read.values()])
 
     def scripts(self) -> Iterator[tuple[int, ScriptStep]]:
         """Script steps with their place in the line."""
@@ -80,6 +106,14 @@ class Book:
         for place, at, _, checks in self.check_lists():
             for number, check in enumerate(checks):
                 yield (*place, number), at, check
+
+
+_WORD = re.compile(r"[\w-]+")
+
+
+def _stem(file: str) -> str:
+    """What a script says of another file: its name, or that of a module."""
+    return file.rpartition("/")[2].partition(".")[0]
 
 
 def target_of(check: Check) -> str | None:

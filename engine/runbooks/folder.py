@@ -29,7 +29,7 @@ def text(path: Path) -> str:
     try:
         return _regular(path, MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Unreadable(Problem(1, f"not UTF-8 at byte {error.start}", "save the file as UTF-8")) from None
+        raise Unreadable(Problem(1, 1, f"not UTF-8 at byte {error.start}", "save the file as UTF-8")) from None
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -43,22 +43,29 @@ def files(folder: Path) -> dict[str, bytes]:
         name = path.relative_to(folder).as_posix()
         if not _PATH.fullmatch(name):
             mend = "use letters, digits, dots, hyphens and underscores"
-            raise Unreadable(Problem(1, f"{folder.name}/ has a file with the name {name!r}", mend))
+            raise Unreadable(Problem(1, 1, f"{folder.name}/ has a file with the name {name!r}", mend))
         found[name] = _regular(path, left)
         left -= len(found[name])
         if len(found) > MAX_FILES:
-            raise Unreadable(Problem(1, f"{folder.name}/ has more than {MAX_FILES} files", "remove what no step uses"))
+            raise Unreadable(
+                Problem(1, 1, f"{folder.name}/ has more than {MAX_FILES} files", "remove what no step uses")
+            )
     return found
 
 
 def _paths(folder: Path) -> Iterator[Path]:
     if folder.is_symlink():
-        raise Unreadable(Problem(1, f"{folder.name}/ is a link", "put the files themselves there"))
+        raise Unreadable(Problem(1, 1, f"{folder.name}/ is a link", "put the files themselves there"))
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _ignored(name))
         for name in sorted(names) + [name for name in folders if (Path(here) / name).is_symlink()]:
             if not _ignored(name):
                 yield Path(here) / name
+
+
+def is_part(path: str) -> bool:
+    """Whether a file of the folder, by its path within, is part of the runbook."""
+    return _PATH.fullmatch(path) is not None and not any(_ignored(name) for name in path.split("/"))
 
 
 def _ignored(name: str) -> bool:
@@ -70,11 +77,13 @@ def _regular(path: Path, limit: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise Unreadable(Problem(1, f"cannot read {path.name}: {error.strerror}", "make it a plain file")) from None
+        raise Unreadable(Problem(1, 1, f"cannot read {path.name}: {error.strerror}", "make it a plain file")) from None
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unreadable(Problem(1, f"{path.name} is no regular file", "make it a plain file"))
+            raise Unreadable(Problem(1, 1, f"{path.name} is no regular file", "make it a plain file"))
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise Unreadable(Problem(1, f"{path.name} is too large", f"keep within {MAX_FOLDER_BYTES >> 20} MiB a runbook"))
+        raise Unreadable(
+            Problem(1, 1, f"{path.name} is too large", f"keep within {MAX_FOLDER_BYTES >> 20} MiB a runbook")
+        )
     return data

@@ -22,50 +22,55 @@ _PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong, for a person: where, what, how to mend it."""
+    """One thing that is wrong, for a person: where (both count from 1), what, how to mend it."""
 
     line: int
+    column: int
     what: str
     mend: str
 
 
 @dataclass(slots=True)
 class Document:
-    """The values of a YAML text, the line of every place in it, and what was wrong with it as YAML."""
+    """The values of a YAML text, line and column of every place in it, and what was wrong with it as YAML."""
 
     value: Value = None
-    lines: dict[Place, int] = field(default_factory=dict)
+    spots: dict[Place, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def line(self, place: Place) -> int:
-        """The line of this place, or of the nearest one around it."""
-        while place and place not in self.lines:
+    def spot(self, place: Place) -> tuple[int, int]:
+        """Line and column of this place, or of the nearest one around it."""
+        while place and place not in self.spots:
             place = place[:-1]
-        return self.lines.get(place, 1)
+        return self.spots.get(place, (1, 1))
+
+    def problem(self, place: Place, what: str, mend: str) -> Problem:
+        """A problem of this place."""
+        return Problem(*self.spot(place), what, mend)
 
 
 def read(text: str) -> Document:
     """Read a text. Nothing is raised: `problems` of the document says what is wrong."""
     document = Document()
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        document.problems.append(Problem(1, f"more than {MAX_BYTES // 1024} KiB", "split the runbook"))
+        document.problems.append(Problem(1, 1, f"more than {MAX_BYTES // 1024} KiB", "split the runbook"))
         return document
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        document.problems.append(Problem(line, f"not to be read: {error.reason}", "remove the character"))
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        document.problems.append(Problem(line, column, f"not to be read: {error.reason}", "remove the character"))
         return document
     try:
         node = loader.get_single_node()
         if node is None:
-            document.problems.append(Problem(1, "the file is empty", "begin with `schema: runbook/v1`"))
+            document.problems.append(Problem(1, 1, "the file is empty", "begin with `schema: runbook/v1`"))
         else:
             document.value = _Walk(loader, document).value(node, ())
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        spot = _spot(error.problem_mark) if error.problem_mark else (1, 1)
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        document.problems.append(Problem(line, f"not to be read: {what}", "mend the line or the one above it"))
+        document.problems.append(Problem(*spot, f"not to be read: {what}", "mend the line or the one above it"))
     finally:
         document.problems += loader.problems
         loader.dispose()
@@ -86,9 +91,9 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         if event.anchor:
-            self.problems.append(Problem(mark.line + 1, "anchors are not allowed", "write the value out"))
+            self.problems.append(Problem(*_spot(mark), "anchors are not allowed", "write the value out"))
         if event.tag:
-            self.problems.append(Problem(mark.line + 1, f"the tag {event.tag} is not allowed", "remove it"))
+            self.problems.append(Problem(*_spot(mark), f"the tag {event.tag} is not allowed", "remove it"))
         if self._depth >= MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", mark)
         self._depth += 1
@@ -105,7 +110,7 @@ class _Walk:
         self.document = document
 
     def value(self, node: yaml.Node, place: Place) -> Value:
-        self.document.lines.setdefault(place, node.start_mark.line + 1)
+        self.document.spots.setdefault(place, _spot(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             return dict(self._pairs(node, place))
         if isinstance(node, yaml.SequenceNode):
@@ -115,16 +120,16 @@ class _Walk:
     def _pairs(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Value]]:
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
+            spot = _spot(key_node.start_mark)
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                self._problem(line, f"the key {_shown(key)} is not text to YAML", "rename it or put it in quotes")
+                self._problem(spot, f"the key {_shown(key)} is not text to YAML", "rename it or put it in quotes")
                 continue
             if key in seen:
-                self._problem(line, f"the key {key} is there twice", f"remove one; the other is on line {seen[key]}")
+                self._problem(spot, f"the key {key} is there twice", f"remove one; the other is on line {seen[key]}")
                 continue
-            seen[key] = line
-            self.document.lines[*place, key] = line
+            seen[key] = spot[0]
+            self.document.spots[*place, key] = spot
             yield key, self.value(value_node, (*place, key))
 
     def _scalar(self, node: yaml.Node) -> Value:
@@ -133,12 +138,16 @@ class _Walk:
         try:
             value: Value = self.loader.construct_object(node)
         except ValueError:
-            self._problem(node.start_mark.line + 1, f"{_shown(node.value)} is no number", "put it in quotes")
+            self._problem(_spot(node.start_mark), f"{_shown(node.value)} is no number", "put it in quotes")
             return None
         return value
 
-    def _problem(self, line: int, what: str, mend: str) -> None:
-        self.document.problems.append(Problem(line, what, mend))
+    def _problem(self, spot: tuple[int, int], what: str, mend: str) -> None:
+        self.document.problems.append(Problem(*spot, what, mend))
+
+
+def _spot(mark: yaml.Mark) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
 
 
 def _shown(value: object) -> str:

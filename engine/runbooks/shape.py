@@ -31,8 +31,7 @@ def validate(document: Document) -> RunbookEdge | None:
 
 def _problem(document: Document, detail: ErrorDetails) -> Problem:
     place = tuple(part for part in detail["loc"] if not _is_tag(part) and part != "[key]")
-    what, mend = _words(detail, place)
-    return Problem(document.line(place), what, mend)
+    return document.problem(place, *_words(detail, place))
 
 
 def _is_tag(part: int | str) -> bool:

@@ -71,7 +71,8 @@ class Service(Looking, Mail):
     # -- people
 
     def declare(self, person: Person, title: str, severity: Severity, runbook: str | None) -> IncidentView:
-        """Open an incident by hand; with a run, by who may decide. Raises BadInput (empty title, unknown runbook)."""
+        """Open an incident by hand; with a run, by who may decide. Raises BadInput (empty title, unknown runbook),
+        Refused (it is not activated as it is)."""
         if runbook:
             decisions.must_be_allowed(person, self._people.approvers)
         title = " ".join(title.split())[:MAX_TITLE]
@@ -95,11 +96,13 @@ class Service(Looking, Mail):
             )
             outbox.refresh(session, incident.number, now)
             if snapshot is not None:
+                self._must_be_activated(session, snapshot)
                 opening.open_run(session, incident, snapshot, None, chosen_by=person.id, now=now)
         return self.incident(incident.number)
 
     def choose_runbook(self, token: str, person: Person, runbook: str) -> IncidentView:
-        """Start a run of this runbook for an incident that has none. Raises Conflict when one is there already."""
+        """Start a run of this runbook for an incident that has none. Raises Conflict when one is there already, Refused
+        when the runbook is not activated as it is."""
         decisions.must_be_allowed(person, self._people.approvers)
         snapshot = self._adapters.shelf.read(runbook)
         now = self._adapters.clock.now()
@@ -107,6 +110,7 @@ class Service(Looking, Mail):
             incident = incidents.by_choose_token(session, token)
             if incident is None or runs.active(session, incident.number) is not None:
                 raise Conflict("a runbook was chosen already, or this chooser is not known", "look at the incident")
+            self._must_be_activated(session, snapshot)
             alerts = incidents.alert_values(session, incident.number)
             opening.open_run(session, incident, snapshot, alerts[-1] if alerts else None, chosen_by=person.id, now=now)
         return self.incident(incident.number)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from engine.domain.errors import BadInput, SignalboxError
+from engine.coordination.activation import must_be_activated
+from engine.domain.errors import BadInput, Refused, SignalboxError
 from engine.domain.incident import IncidentSummary, IncidentView, RunView, SwitchView, WorkerView
+from engine.domain.runbook import Snapshot
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
@@ -43,7 +45,7 @@ class Looking:
                 closed_at=row.closed_at,
                 opened_by=row.opened_by,
                 choose_token=row.choose_token,
-                runbooks=self.runbooks() if row.choose_token else (),
+                runbooks=self._choosable(session) if row.choose_token else (),
                 alerts=views.alerts(session, row.number),
                 runs=tuple(self._run(session, run) for run in runs.of_incident(session, row.number)),
                 events=views.events(session, row.number),
@@ -58,8 +60,24 @@ class Looking:
         return views.run(session, run, journey, self._people.approvers)
 
     def runbooks(self) -> tuple[str, ...]:
-        """Names of the runbooks that load."""
-        return self._adapters.shelf.valid()
+        """Names of the runbooks that may be started."""
+        with self._database.reading() as session:
+            return self._choosable(session)
+
+    def _choosable(self, session: Session) -> tuple[str, ...]:
+        shelf = self._adapters.shelf
+        return tuple(name for name in shelf.valid() if self._may_start(session, shelf.read(name)))
+
+    def _may_start(self, session: Session, snapshot: Snapshot) -> bool:
+        try:
+            self._must_be_activated(session, snapshot)
+        except Refused:
+            return False
+        return True
+
+    def _must_be_activated(self, session: Session, snapshot: Snapshot) -> None:
+        if self._adapters.only_activated:
+            must_be_activated(session, snapshot)
 
     def healthy(self) -> Mapping[str, str]:
         """Name of each part that is unwell -> why. Empty when all is well."""

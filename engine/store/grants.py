@@ -135,6 +135,11 @@ OURS: Mapping[type[Base], Rule] = {
     models.PersonDecision: Rule(
         "What people decided comes in by the bot alone. A worker looks: the triggers do, by its rights.", KEEP, LOOK
     ),
+    models.Activation: Rule(
+        "Who owns the tables says which edition of a runbook may start. The bot looks before it opens a run.",
+        bot=LOOK,
+        worker=NOTHING,
+    ),
     models.KillSwitch: Rule("People throw it, by the bot. A worker looks before every start.", KEEP, LOOK),
     models.Outbox: Rule(
         "Both tell; the bot sends. One waiting row of a key serves for all: it is locked by writing its key again.",

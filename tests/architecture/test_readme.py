@@ -1,7 +1,7 @@
 """README is true: its runnable blocks run, its runbook parses and lints, the files that it links to are there.
 
 A fence that begins with ```sh runnable is run by bash in an empty folder, with .venv/bin first on the PATH; one that
-begins with ```yaml runbook is held to the rules of every runbook, with empty files for the scripts that it names.
+begins with ```yaml runbook is held to the rules of every runbook; the scripts that it names do nothing but log in.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def gate_lengths(text: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("block", found("yaml runbook"), ids=lambda block: f"line {block.line}")
 def test_a_runbook_block_loads_as_a_runbook(block: Block, tmp_path: Path) -> None:
-    files = dict.fromkeys(scripts(block.text), b"#!/bin/sh\n")
+    files = dict.fromkeys(scripts(block.text), b"#!/bin/sh\nssh target -- true\n")
 
     snapshot = Shelf(tmp_path).restore(block.text, files)
 

@@ -76,8 +76,8 @@ class FakeShelf:
         kept = dict(files)
         return Snapshot(runbook=self.runbook, source=source, files=kept, digest=snapshot_digest(source, kept))
 
-    def matching(self, alert: Alert) -> str | None:
-        return self.runbook.name if alert.name in self.runbook.alertnames else None
+    def matching(self, alert: Alert) -> tuple[str, ...]:
+        return (self.runbook.name,) if alert.name in self.runbook.alertnames else ()
 
 
 @dataclass(frozen=True)

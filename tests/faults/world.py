@@ -126,8 +126,8 @@ class WorldShelf:
             runbook=runbook(name, Spec.read(spec)), source=source, files=kept, digest=snapshot_digest(source, kept)
         )
 
-    def matching(self, alert: Alert) -> str | None:
-        return alert.name.replace(ALERT, RUNBOOK) if alert.name.startswith(ALERT) else None
+    def matching(self, alert: Alert) -> tuple[str, ...]:
+        return (alert.name.replace(ALERT, RUNBOOK),) if alert.name.startswith(ALERT) else ()
 
 
 @dataclass

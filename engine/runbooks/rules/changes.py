@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
+from engine.domain import template
 from engine.domain.gate import INDEPENDENT, OFF_HOST, DigestCheck, PromqlCheck
-from engine.domain.runbook import Access, GateStep, ScriptStep
+from engine.domain.journey import Leg
+from engine.domain.runbook import Access, ScriptStep
+from engine.runbooks import paths
 from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.format import ScriptEdge
+from engine.runbooks.rule import edit, edits, rule
+
+_A_LOOK_BETWEEN = "  - {id: note, kind: script, script: fix.sh, access: none, timeout: 1m, idempotent: true}\n\n"
+_FROM_OFF_THE_HOST = "type: http, target: production, path: /healthz, expect: status == 200"
+_RATE = """\
+- {id: rate, type: promql, target: staging, query: 'errors{env="staging"}', expect: 'result[0] < 0.1'}
+      - {id: same,"""
 
 
+@rule(
+    "L001",
+    bad=edit("healthy", "of: production", "of: diagnose"),
+    good=edit("tested", "  - id: tested", f"{_A_LOOK_BETWEEN}  - id: tested"),
+)
 def gate_after_every_change(book: Book) -> Iterator[Finding]:
-    """L001. After a change comes a gate `of` it, before anything else is changed and before the end."""
-    steps = book.runbook.steps
-    for at, change in book.changes():
-        judged = False
-        for step in steps[at + 1 :]:
-            if isinstance(step, ScriptStep) and step.access is Access.WRITE:
-                break
-            judged = judged or (isinstance(step, GateStep) and step.of == change.id)
-        if not judged:
-            yield Finding(
-                ("steps", at),
-                f"{change.id} changes {change.target} and no gate judges it",
-                f"add a gate with `of: {change.id}` right after it",
-            )
+    """On every path, after a change comes a gate `of` it, before anything else is changed and before the end. A
+    rehearsal is judged together with its undoing, by the checks of its rollback."""
+    for change in _steps(book, paths.unjudged):
+        yield Finding(
+            ("steps", book.place(change.id)),
+            f"{change.id} changes {change.target} and no gate judges it",
+            f"add a gate with `of: {change.id}` right after it",
+        )
 
 
+@rule(
+    "L020",
+    bad=edit(
+        "confirmed",
+        """\
+  - id: confirmed
+    kind: gate
+    of: diagnose
+    checks:
+      - {id: cause, type: expr, of: diagnose, unless: out.cause == "unknown", expect: out.cause == "stuck"}
+      - {id: ill, type: http, target: production, path: /healthz, expect: status != 200}
+""",
+        "",
+    ),
+    good=edit(
+        "confirmed",
+        '- {id: cause, type: expr, of: diagnose, unless: out.cause == "unknown", expect: out.cause == "stuck"}\n      ',
+        "",
+    ),
+)
 def gate_before_every_change(book: Book) -> Iterator[Finding]:
-    """L020. Before a change stands a gate, and between two changes stands one: only a held gate leads to a change."""
-    previous = -1
-    for at, change in book.changes():
-        gate = book.gate_before(at)
-        if gate is None or gate[0] < previous:
-            yield Finding(
-                ("steps", at), f"{change.id} changes {change.target} and no gate stands before it", "add a gate"
-            )
-        previous = at
+    """On every path, before a change stands a gate, and between two changes stands one: only a held gate leads to a
+    change. A rollback needs none before it: a person's decision leads to it, and it was rehearsed."""
+    for change in _steps(book, paths.unguarded):
+        what = f"{change.id} changes {change.target} and no gate stands before it"
+        yield Finding(("steps", book.place(change.id)), what, "add a gate")
 
 
+def _steps(book: Book, found: Callable[[paths.Path], Iterator[Leg]]) -> Iterator[ScriptStep]:
+    """The steps of which something is found on some path, each once, in order."""
+    ids = {leg.step.id for path in paths.every(book.journey()) for leg in found(path)}
+    return (step for _, step in book.changes() if step.id in ids)
+
+
+@rule(
+    "L024",
+    bad=edit("tested", "fresh_for: 30m", "fresh_for: 5m"),
+    good=edits(("tested", "fresh_for: 30m", "fresh_for: 5m"), ("production", "expires: 30m", "expires: 5m")),
+)
 def gates_outlast_the_question(book: Book) -> Iterator[Finding]:
-    """L024. The verdict of the gate before an approved change is good for as long as its approval may take: a yes to
+    """The verdict of the gate before an approved change is good for as long as its approval may take: a yes to
     evidence that is measured again meanwhile is void, and the person was asked for nothing."""
     for at, change in book.changes():
         gate = book.gate_before(at)
@@ -54,8 +91,13 @@ def gates_outlast_the_question(book: Book) -> Iterator[Finding]:
         )
 
 
+@rule(
+    "L002",
+    bad=edit("tested", "      - {id: same, type: digest, of: production, equals: staging}\n", ""),
+    good=edit("tested", "id: same,", "id: same-bytes,"),
+)
 def tested_before_protected(book: Book) -> Iterator[Finding]:
-    """L002. Only what was applied to an unprotected target goes to a protected one: the same artefact by the same
+    """Only what was applied to an unprotected target goes to a protected one: the same artefact by the same
     script and image; and the gate before it compares the two content digests, planned against tested."""
     for at, change in book.changes():
         if not book.protected(change):
@@ -88,8 +130,21 @@ def _compared(book: Book, at: int, change: ScriptStep, tested: list[ScriptStep])
     )
 
 
+@rule(
+    "L003",
+    bad=edit(
+        "healthy",
+        _FROM_OFF_THE_HOST,
+        "type: command, target: production, run: [curl, -sf, localhost/healthz], expect: code == 0",
+    ),
+    good=edit(
+        "healthy",
+        _FROM_OFF_THE_HOST,
+        "type: promql, target: production, query: 'up{env=\"production\"}', expect: 'result[0] == 1.0'",
+    ),
+)
 def gates_are_independent(book: Book) -> Iterator[Finding]:
-    """L003. No step certifies itself. A gate has a check that is measured by something else than the step; after a
+    """No step certifies itself. A gate has a check that is measured by something else than the step; after a
     change one such check measures the changed target, and one is taken from off its host, for who can write a host
     can forge what runs on it. Digests and a step's own output never count: the type decides, never the author."""
     for place, _, judged, checks in book.check_lists():
@@ -109,9 +164,36 @@ def gates_are_independent(book: Book) -> Iterator[Finding]:
             yield Finding(place, f"{change.target} is judged only from within, after {judged} could write there", mend)
 
 
+@rule(
+    "L004",
+    bad=edit("staging", "    rehearse: true\n", ""),
+    good=edits(
+        (
+            "staging",
+            """\
+    rehearse: true
+    rollback:
+      script: rollback.sh
+      checks:
+        - {id: answers, type: http, target: staging, path: /healthz, expect: status == 200}
+""",
+            "    rollback: {none: a restart has nothing to undo}\n",
+        ),
+        (
+            "production",
+            """\
+    rollback:
+      script: rollback.sh
+      checks:
+        - {id: answers, type: http, target: production, path: /healthz, expect: status == 200}
+""",
+            "    rollback: {none: a restart has nothing to undo}\n",
+        ),
+    ),
+)
 def ways_back(book: Book) -> Iterator[Finding]:
-    """L004. A change says how it is undone, or why there is no way back. What may undo a protected target was rehearsed
-    on an unprotected one; a rehearsal never happens on a protected one."""
+    """A change says how it is undone, or why there is no way back. What may undo a protected target was rehearsed
+    on an unprotected one, after the same change; a rehearsal never happens on a protected one."""
     for at, step in book.scripts():
         if step.access is not Access.WRITE:
             if step.rollback or step.rehearse:
@@ -132,17 +214,22 @@ def ways_back(book: Book) -> Iterator[Finding]:
 def _rehearsed(book: Book, at: int, step: ScriptStep) -> bool:
     return any(
         other.rehearse
-        and not book.protected(other)
+        and _same_content(other, step, book)
         and other.rollback is not None
         and step.rollback is not None
-        and (other.rollback.script, other.uses) == (step.rollback.script, step.uses)
+        and other.rollback.script == step.rollback.script
         for place, other in book.changes()
         if place < at
     )
 
 
+@rule(
+    "L019",
+    bad=edit("production", "    approve: {expires: 30m}\n", ""),
+    good=edit("production", "approve: {expires: 30m}", 'unapproved: "the same restart is done by cron every hour"'),
+)
 def protected_changes_are_approved(book: Book) -> Iterator[Finding]:
-    """L019. A change of a protected target waits for a person's yes, or a written reason says why it need not."""
+    """A change of a protected target waits for a person's yes, or a written reason says why it need not."""
     for at, step in book.scripts():
         edge = book.file.steps[at]
         reason = edge.unapproved if isinstance(edge, ScriptEdge) else None
@@ -154,17 +241,28 @@ def protected_changes_are_approved(book: Book) -> Iterator[Finding]:
             yield Finding(("steps", at, "unapproved"), f"`unapproved` means nothing on {step.id}", "remove it")
 
 
+@rule(
+    "L021",
+    bad=edit("tested", "- {id: same,", _RATE.replace('"staging"', '"production"')),
+    good=edit("tested", "- {id: same,", _RATE),
+)
 def queries_name_their_target(book: Book) -> Iterator[Finding]:
-    """L021. A query says which target it measures, in quotes: a copied gate must not watch the other environment."""
+    """A query says which target it measures, in quotes: a copied gate must not watch the other environment."""
     for place, _, check in book.checks():
         if not isinstance(check, PromqlCheck):
             continue
-        target = book.runbook.targets.get(check.target)
-        words = [check.target] + ([target.host] if target else [])
-        if "target.host" not in check.query and not any(_quoted(word, check.query) for word in words):
+        names = {name: {name, target.host} for name, target in book.runbook.targets.items()}
+        own = names.get(check.target, {check.target}) | {"{{ target.host }}"}
+        query = template.PLACEHOLDER.sub(r"{{ \1.\2 }}", check.query)
+        if not any(_selected(word, query) for word in own):
             mend = f'add a label such as {{env="{check.target}"}} to the query'
             yield Finding((*place, "query"), f"the query does not say that it is about {check.target}", mend)
+        for other in sorted(names.keys() - {check.target}):
+            if any(_selected(word, query) for word in names[other]):
+                what = f"the query measures {other}, the check is of {check.target}"
+                yield Finding((*place, "query"), what, f"leave only what {check.target} says of itself")
 
 
-def _quoted(word: str, query: str) -> bool:
-    return any(f"{mark}{word}" in query for mark in "\"'`")
+def _selected(word: str, query: str) -> bool:
+    """Whether a matcher wants just this value (a port, a unit may follow): not `!=`, not one of several."""
+    return re.search(rf"(?<![!<>=~])=\s*([\"'`]){re.escape(word)}(?:[:/][^|]*?)?\1", query) is not None

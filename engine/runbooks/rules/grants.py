@@ -1,4 +1,4 @@
-"""Rules on what a step may reach and know: L005, L006, L015, L016, L017, L026."""
+"""Rules on what a step may reach and know: L005, L006, L015, L016, L017, L038."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from engine.domain import template
 from engine.domain.runbook import Access, Endpoint, ScriptStep, SecretRef
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
+from engine.runbooks.rule import Edit, Example, edit, edits, rule
 
 _HOST = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
 _TARGET_HOST = re.compile(r"\{\{\s*target\.host\s*\}\}")
@@ -17,8 +18,13 @@ _OWN = frozenset({"localhost", "metadata", "instance-data"})
 """ Names by which a host or a cloud speaks of itself. """
 
 
+@rule(
+    "L005",
+    bad=edit("diagnose", "production/reader", "production/operator"),
+    good=edit("diagnose", "production/reader", "production/looks-only"),
+)
 def secrets_are_not_shared(book: Book) -> Iterator[Finding]:
-    """L005. One secret serves one target and one purpose: what may read staging does not open production, and what may
+    """One secret serves one target and one purpose: what may read staging does not open production, and what may
     read a target does not write it."""
     first: dict[str, tuple[str | None, Access, str]] = {}
     for place, step, secret in _secrets(book):
@@ -28,8 +34,13 @@ def secrets_are_not_shared(book: Book) -> Iterator[Finding]:
             yield Finding(place, what, "use a secret of its own for each")
 
 
+@rule(
+    "L016",
+    bad=edit("", "production/verifier", "production/operator"),
+    good=edit("", "production/verifier", "production/measurer"),
+)
 def verifiers_are_separate(book: Book) -> Iterator[Finding]:
-    """L016. Who measures is somebody else than who works: another secret than any step's, another user on the target
+    """Who measures is somebody else than who works: another secret than any step's, another user on the target
     than the steps that log in there, and no key for two targets."""
     of_steps = {secret.path: step.id for _, step, secret in _secrets(book)}
     seen: dict[str, str] = {}
@@ -55,16 +66,22 @@ def _secrets(book: Book) -> Iterator[tuple[Place, ScriptStep, SecretRef]]:
             yield ("steps", at, "secrets", number, "path"), step, secret
 
 
+@rule(
+    "L006",
+    bad=edit("diagnose", "network: [{", 'network: [{host: "*", port: 22}, {'),
+    good=edit("diagnose", 'host: "{{ target.host }}"', "host: production.example"),
+)
 def networks_are_narrow(book: Book) -> Iterator[Finding]:
-    """L006. A step dials hosts by the names of the directory, one by one: no wildcard, no address, no range, not this
+    """A step dials hosts by the names of the directory, one by one: no wildcard, no address, no range, not this
     machine, no cloud's metadata service, and never a name that an alert chose."""
     for place, step, endpoint in _endpoints(book):
-        reason = _too_wide(endpoint, step)
+        reason = too_wide(endpoint, step)
         if reason:
             yield Finding(place, f"{step.id} may dial {endpoint.host}: {reason}", "name one host of the directory")
 
 
-def _too_wide(endpoint: Endpoint, step: ScriptStep) -> str | None:
+def too_wide(endpoint: Endpoint, step: ScriptStep) -> str | None:
+    """Why an endpoint is not one host of the directory, if it is not."""
     host = endpoint.host
     if _TARGET_HOST.fullmatch(host):
         return None if step.target else "the step has no target"
@@ -89,14 +106,25 @@ def _endpoints(book: Book) -> Iterator[tuple[Place, ScriptStep, Endpoint]]:
             yield ("steps", at, "network", number, "host"), step, endpoint
 
 
+@rule(
+    "L017",
+    bad=Example(
+        (Edit("fix", "access: none", "access: none\n    network: [{host: production.example, port: 22}]"),),
+        files={"fix.sh": b"#!/bin/sh\nssh production.example -- restart-it\n"},
+    ),
+    good=Example(
+        (Edit("fix", "access: none", "access: none\n    network: [{host: mirror.example, port: 443}]"),),
+        files={"fix.sh": b"#!/bin/sh\ncurl https://mirror.example/fix.tar\n"},
+    ),
+)
 def steps_stay_at_their_target(book: Book) -> Iterator[Finding]:
-    """L017. A step dials no target but its own, and there only the port of its login: not the other environment, and
+    """A step dials no target but its own, and there only the port of its login: not the other environment, and
     not what the gates look at (metrics, health pages)."""
     owners = {target.host: target for target in book.runbook.targets.values()}
     for place, step, endpoint in _endpoints(book):
         own = book.target(step)
         host = own.host if own and _TARGET_HOST.fullmatch(endpoint.host) else endpoint.host
-        owner = owners.get(host)
+        owner = own if own and own.host == host else owners.get(host)
         if owner is None:
             continue
         if own is None or owner.name != own.name:
@@ -107,8 +135,13 @@ def steps_stay_at_their_target(book: Book) -> Iterator[Finding]:
             yield Finding(place, what, f"leave port {own.port} only")
 
 
+@rule(
+    "L015",
+    bad=edit("diagnose", "    login: {user: reader, key: ssh}\n", ""),
+    good=edits(("diagnose", "key: ssh}", "key: reader_key}"), ("diagnose", "name: ssh", "name: reader_key")),
+)
 def logins_are_complete(book: Book) -> Iterator[Finding]:
-    """L015. Who reads or writes a target says how it gets in: a user, the key among its secrets, the way in its
+    """Who reads or writes a target says how it gets in: a user, the key among its secrets, the way in its
     network. Who has no access has no target and no login."""
     for at, step in book.scripts():
         for name, what, mend in _login_faults(book, step):
@@ -142,8 +175,13 @@ def _leads_to(endpoint: Endpoint, host: str, port: int) -> bool:
     return endpoint.port == port and (endpoint.host == host or _TARGET_HOST.fullmatch(endpoint.host) is not None)
 
 
+@rule(
+    "L038",
+    bad=edit("diagnose", "timeout: 2m", "timeout: 2m\n    limits: {disk_mb: 384}"),
+    good=edit("diagnose", "timeout: 2m", "timeout: 2m\n    limits: {disk_mb: 64}"),
+)
 def limits_can_be_met(book: Book) -> Iterator[Finding]:
-    """L026. A limit that another one hides would never be met: the disk lies in the memory, and a share of the
+    """A limit that another one hides would never be met: the disk lies in the memory, and a share of the
     processors is of those that the step has."""
     for at, step in book.scripts():
         limits = step.limits

@@ -10,10 +10,16 @@ from engine.domain.gate import DigestCheck, ExprCheck
 from engine.domain.runbook import CloseStep, ReceiveStep
 from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.positions import Place
+from engine.runbooks.rule import Example, edit, rule
 
 
+@rule(
+    "L000",
+    bad=edit("healthy", "id: answers", "id: active"),
+    good=edit("healthy", "id: answers", "id: answers-thrice"),
+)
 def names_are_unique(book: Book) -> Iterator[Finding]:
-    """L000. Two steps, two checks of one gate or two artefacts of one name: nobody could tell which one is meant."""
+    """Two steps, two checks of one gate or two artefacts of one name: nobody could tell which one is meant."""
     yield from _repeated([(("steps", at, "id"), step.id) for at, step in enumerate(book.runbook.steps)], "step")
     for place, _, _, checks in book.check_lists():
         yield from _repeated([((*place, number, "id"), check.id) for number, check in enumerate(checks)], "check")
@@ -30,8 +36,17 @@ def _repeated(named: list[tuple[Place, str]], kind: str) -> Iterator[Finding]:
         seen.add(name)
 
 
+@rule(
+    "L009",
+    bad=edit(
+        "healthy", "- {id: active, type: command, target: production", "- {id: active, type: command, target: prod"
+    ),
+    good=edit(
+        "healthy", "- {id: active, type: command, target: production", "- {id: active, type: command, target: staging"
+    ),
+)
 def targets_are_known(book: Book) -> Iterator[Finding]:
-    """L009. A step or a check names a target that stands under `targets`."""
+    """A step or a check names a target that stands under `targets`."""
     mend = f"use one of {', '.join(book.runbook.targets)}"
     for at, step in book.scripts():
         if step.target and step.target not in book.runbook.targets:
@@ -42,8 +57,13 @@ def targets_are_known(book: Book) -> Iterator[Finding]:
             yield Finding((*place, "target"), f"there is no target {target}", mend)
 
 
+@rule(
+    "L012",
+    bad=edit("close", "  - {id: close, kind: close}\n", ""),
+    good=edit("close", "id: close", "id: tell-and-close"),
+)
 def begins_and_ends(book: Book) -> Iterator[Finding]:
-    """L012. A run begins by receiving and ends by closing, so that people are told; neither happens in between."""
+    """A run begins by receiving and ends by closing, so that people are told; neither happens in between."""
     steps = book.runbook.steps
     if not isinstance(steps[0], ReceiveStep):
         yield Finding(("steps", 0), "the first step is not receive", "begin with {id: receive, kind: receive}")
@@ -54,8 +74,17 @@ def begins_and_ends(book: Book) -> Iterator[Finding]:
             yield Finding(("steps", at), f"step {step.id} is in the middle of the line", "remove it")
 
 
+@rule(
+    "L013",
+    bad=edit("confirmed", "of: diagnose\n", "of: fix\n"),
+    good=edit(
+        "healthy",
+        "- {id: answers",
+        "- {id: same, type: digest, of: production, equals: staging}\n      - {id: answers",
+    ),
+)
 def references_lead_back(book: Book) -> Iterator[Finding]:
-    """L013. What a step, gate or check refers to exists and comes before it (a digest may also name the step next)."""
+    """What a step, gate or check refers to exists and comes before it (a digest may also name the step next)."""
     for at, step in book.scripts():
         source = book.script(step.uses, before=at) if step.uses else None
         if step.uses and (source is None or source.produces is None):
@@ -91,8 +120,13 @@ def _digest_steps(book: Book, place: Place, at: int, check: DigestCheck) -> Iter
         yield Finding(place, f"{check.of} is compared with itself", "compare what will be applied with what was tested")
 
 
+@rule(
+    "L022",
+    bad=edit("fix", "script: fix.sh", "script: make-fix.sh"),
+    good=Example(edit("fix", "script: fix.sh", "script: make-fix.sh").edits, files={"make-fix.sh": b"#!/bin/sh\n"}),
+)
 def scripts_exist(book: Book) -> Iterator[Finding]:
-    """L022. Every script lies in the runbook's folder, so that the snapshot and its digest cover it."""
+    """Every script lies in the runbook's folder, so that the snapshot and its digest cover it."""
     folder = f"the folder {book.runbook.name}/"
     for at, step in book.scripts():
         if step.script.file not in book.files:
@@ -102,8 +136,21 @@ def scripts_exist(book: Book) -> Iterator[Finding]:
             yield Finding(place, f"{step.rollback.script.file} is not in {folder}", "add the file")
 
 
+_SPARE = """\
+  spare:
+    host: staging.example
+    verifier: {user: verifier, secret: {name: ssh, engine: kv, path: kv/data/example/spare, fields: [private_key]}}
+  production:
+"""
+
+
+@rule(
+    "L023",
+    bad=edit("", "  production:\n", _SPARE),
+    good=edit("", "  production:\n", _SPARE.replace("staging.example", "spare.example")),
+)
 def targets_are_different_hosts(book: Book) -> Iterator[Finding]:
-    """L023. No two targets are one host: an unprotected name for a protected host would be a way around everything."""
+    """No two targets are one host: an unprotected name for a protected host would be a way around everything."""
     first: dict[str, str] = {}
     for name, target in book.runbook.targets.items():
         other = first.setdefault(target.host, name)
@@ -113,8 +160,13 @@ def targets_are_different_hosts(book: Book) -> Iterator[Finding]:
             )
 
 
+@rule(
+    "L025",
+    bad=edit("fix", "access: none", "access: none\n    image: step-ansibel"),
+    good=edit("fix", "access: none", "access: none\n    image: step-ansible"),
+)
 def images_are_known(book: Book) -> Iterator[Finding]:
-    """L025. A step boots an image that can be built, or that was imported: a slip of the pen is found here, not when
+    """A step boots an image that can be built, or that was imported: a slip of the pen is found here, not when
     the step should start."""
     if book.images is None:
         return

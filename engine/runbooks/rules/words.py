@@ -23,6 +23,7 @@ from engine.domain.gate import (
 from engine.domain.runbook import ScriptStep
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
+from engine.runbooks.rule import edit, edits, rule
 
 _BOUND_NAME = re.compile(LOOP.pattern + r"\s*\(\s*([A-Za-z_]\w*)\s*,")
 _FUNCTIONS = frozenset(
@@ -34,26 +35,32 @@ _OPTIONS = ("-", "-a", "-A", "-1", "--", "-aa", "--a", "--all", "-rf", "--help",
 _UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
 
 
+@rule(
+    "L010",
+    bad=edit("", "'^[a-z][a-z0-9-]{0,30}$'", "'[a-z].*'"),
+    good=edit("", "pattern: '^[a-z][a-z0-9-]{0,30}$'", "enum: [worker-1, worker-2]"),
+)
 def inputs_are_bounded(book: Book) -> Iterator[Finding]:
-    """L010. Whoever can raise an alert chooses its labels: each value is one of an enum, or matches a pattern with
+    """Whoever can raise an alert chooses its labels: each value is one of an enum, or matches a pattern with
     both anchors and a largest length (so without *, +, {n,}) and does not begin with a hyphen; the machine compares
     the whole value."""
-    for number, rule in enumerate(book.runbook.inputs):
-        place: Place = ("inputs", book.runbook.inputs[number].name)
-        if rule.enum and rule.pattern is None:
+    for one in book.runbook.inputs:
+        place: Place = ("inputs", one.name)
+        if one.enum and one.pattern is None:
             continue
-        if rule.pattern is None or rule.enum:
-            what = f"input {rule.name} has {'both an enum and a pattern' if rule.enum else 'no bounds'}"
+        if one.pattern is None or one.enum:
+            what = f"input {one.name} has {'both an enum and a pattern' if one.enum else 'no bounds'}"
             yield Finding(place, what, "give it an `enum` or an anchored `pattern`")
             continue
-        fault = _pattern_fault(rule.pattern)
+        fault = pattern_fault(one.pattern)
         if fault:
             yield Finding(
-                (*place, "pattern"), f"the pattern of input {rule.name} {fault}", "write such as ^[a-z][a-z0-9-]{0,30}$"
+                (*place, "pattern"), f"the pattern of input {one.name} {fault}", "write such as ^[a-z][a-z0-9-]{0,30}$"
             )
 
 
-def _pattern_fault(pattern: str) -> str | None:
+def pattern_fault(pattern: str) -> str | None:
+    """What is wrong with the pattern of an input, if anything."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -70,8 +77,13 @@ def _pattern_fault(pattern: str) -> str | None:
     return None
 
 
+@rule(
+    "L014",
+    bad=edit("diagnose", "inputs.unit", "inputs.untie"),
+    good=edit("diagnose", "inputs.unit", "target.name"),
+)
 def placeholders_are_known(book: Book) -> Iterator[Finding]:
-    """L014. `{{ inputs.NAME }}` and `{{ target.host }}` (in arguments also `target.name` and `target.port`) stand for
+    """`{{ inputs.NAME }}` and `{{ target.host }}` (in arguments also `target.name` and `target.port`) stand for
     known names; in a query, where text would be syntax, they stand within quotes."""
     inputs = {rule.name: "" for rule in book.runbook.inputs}
     for at, step in book.scripts():
@@ -108,8 +120,13 @@ def _in_quotes(place: Place, query: str) -> Iterator[Finding]:
         yield Finding(place, "the query has backquotes, in which nothing can be escaped", "use double quotes")
 
 
+@rule(
+    "L018",
+    bad=edit("healthy", "status == 200", "status = 200"),
+    good=edit("healthy", "status == 200", "status == 200 && ms < 500"),
+)
 def conditions_compile(book: Book) -> Iterator[Finding]:
-    """L018. A condition is CEL, names only what its kind of check measures and calls only what CEL has, and loops at
+    """A condition is CEL, names only what its kind of check measures and calls only what CEL has, and loops at
     most twice; a mistake would be found in the night otherwise, as a gate that never opens."""
     for place, _, check in book.checks():
         for key, condition in _conditions(check):
@@ -148,8 +165,13 @@ def _condition_fault(condition: str, known: frozenset[str]) -> str | None:
     return None
 
 
+@rule(
+    "L008",
+    bad=edit("", "deadline: 60m", "deadline: 20m"),
+    good=edits(("", "deadline: 60m", "deadline: 30m"), ("production", "expires: 30m", "expires: 5m")),
+)
 def times_fit_the_deadline(book: Book) -> Iterator[Finding]:
-    """L008. All that may happen, each as slow as allowed (rehearsals, samples, waiting for approval), fits within the
+    """All that may happen, each as slow as allowed (rehearsals, samples, waiting for approval), fits within the
     deadline: otherwise a run would be cut off while everything is as declared."""
     needed = 0.0
     for leg in journey.plan(book.runbook).line:

@@ -4,6 +4,7 @@
 /step/artefact/  the files of the artefact it uses           /step/claims.json   what earlier steps printed, by step id
 /step/out/       where it leaves the artefact it produces    /run/secrets/NAME   its declared secrets
 $SIGNALBOX_ATTEMPT and, with an artefact, $SIGNALBOX_ARTEFACT_DIGEST say what this is.
+A step that changes a target finds no claims: they are on no digest, and what it applies is its artefact.
 `ssh target -- command` enters the target, when the step declares a login.
 """
 

@@ -4,11 +4,12 @@ append-only triggers (in the migrations), and the table of moves that every even
 from engine.store.models.base import Base
 from engine.store.models.fleet import Worker
 from engine.store.models.incident import Alert, Event, Inbox, Incident, Note
-from engine.store.models.people import Approval, Escalation, KillSwitch, PersonDecision
+from engine.store.models.people import Activation, Approval, Escalation, KillSwitch, PersonDecision
 from engine.store.models.run import Artefact, Attempt, AttemptLog, GateVerdict, Move, Run, TargetLock, VaultToken
 from engine.store.models.talk import MessageReference, Outbox, Seen
 
 __all__ = [
+    "Activation",
     "Alert",
     "Approval",
     "Artefact",

@@ -93,6 +93,24 @@ class PersonDecision(Base):
     reason: Mapped[str]
 
 
+class Activation(Base):
+    """Each time that an edition of a runbook was activated, or deactivated; the newest row of a runbook counts. Never
+    changed afterwards. `files`: path -> base64. On Postgres only the owner of the tables inserts one."""
+
+    __tablename__ = "activation"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    runbook: Mapped[str] = mapped_column(index=True)
+    on: Mapped[bool]
+    digest: Mapped[str]
+    source: Mapped[str]
+    files: Mapped[dict[str, Any]]
+    by: Mapped[str]
+    by_name: Mapped[str]
+    at: Moment
+    reason: Mapped[str]
+
+
 class KillSwitch(Base):
     """Each time that the kill switch was thrown; the newest row says how it stands. Never changed afterwards."""
 

@@ -32,6 +32,7 @@ GROUPS = {
         "kill-switch",
         "alert",
         "runbook",
+        "grants",
         "image",
         "secrets",
         "incident",
@@ -41,7 +42,7 @@ GROUPS = {
     ),
     ("database",): ("grants",),
     ("alert",): ("send",),
-    ("runbook",): ("lint",),
+    ("runbook",): ("new", "lint", "graph", "show", "diff", "schema", "activate"),
     ("image",): ("build", "list", "verify", "import", "gc"),
     ("vm",): ("list", "kill", "logs"),
     ("secrets",): ("plan", "put"),
@@ -273,7 +274,7 @@ def test_runbook_lint_says_file_line_what_and_how_to_mend_it(signalbox: Signalbo
     said = signalbox("runbook", "lint", "disk-full")
 
     assert said.code == 1
-    assert f"{shelf}:{number}:" in clear(said.err)
+    assert f"{shelf}:{number}:5:" in clear(said.err)
     assert "timeout" in said.err
     assert "clean" not in said.out
 

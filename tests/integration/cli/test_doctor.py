@@ -90,6 +90,7 @@ def whole(signalbox: Signalbox, workspace: Workspace, vm_images: Path) -> Signal
         "SLACK_API_URL": workspace.api_url,
     }
     assert signalbox("migrate").code == 0
+    assert signalbox("runbook", "activate", "--all").code == 0
     return signalbox
 
 

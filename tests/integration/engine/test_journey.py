@@ -37,6 +37,21 @@ def test_the_whole_line_is_travelled_in_order_and_production_comes_last(box: Box
     assert box.incident().state is IncidentState.CLOSED
 
 
+def test_what_earlier_steps_said_never_reaches_a_change(box: Box) -> None:
+    """It is on no digest, and a change after the test could be told something else than the test was."""
+    box.service.approve(box.until_approval(), ANA, yes=True)
+    box.go()
+    given = {order.leg.id: dict(order.claims) for order in box.runner.orders}
+
+    assert given["fix"] == {"diagnose": {"cause": "log_growth"}}
+    assert {leg: claims for leg, claims in given.items() if leg.startswith(("staging", "production"))} == {
+        "staging:rehearse": {},
+        "staging:rollback": {},
+        "staging": {},
+        "production": {},
+    }
+
+
 def test_a_gate_that_fails_halts_and_production_has_no_attempt(box: Box) -> None:
     box.gates.verdicts["tests-inside"] = Verdict.FAILED
     box.fire()

@@ -20,7 +20,7 @@ from engine.domain.states import (
     IncidentState,
     RunState,
 )
-from engine.store import chain, migrate, models, tokens
+from engine.store import activations, chain, migrate, models, tokens
 from engine.store.models import Base
 from engine.store.session import Database
 from tests.integration.engine.conftest import ANA, BEN, Box
@@ -47,7 +47,7 @@ from tests.integration.migrations.left_behind import (
 REVISIONS = tuple(script.revision for script in ScriptDirectory(str(migrate.SCRIPTS)).walk_revisions())
 EARLIER = tuple(reversed(REVISIONS[1:]))
 
-HISTORY = ("event", "verdict", "note", "decision")
+HISTORY = ("event", "verdict", "note", "decision", "activation")
 REFUSED = (
     "UPDATE approval SET state = 'approved', decided_by = 'UANA' WHERE state = 'pending'",
     "UPDATE approval SET state = 'approved' WHERE state = 'consumed'",
@@ -196,6 +196,22 @@ def schema(database: Database) -> dict[str, list[str]]:
     with database.engine.connect() as connection:
         rows = connection.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
     return {name: sorted(re.findall(r"[^\s,]+", sql)) for name, sql in rows}
+
+
+def test_what_ran_before_is_activated_as_it_ran_last(url: str, revision: str) -> None:
+    """An upgrade stops nobody's automation; what was never run, or changes from now on, is activated by a person."""
+    database, rows = old(url, revision, halted)
+    migrate.upgrade(database)
+    newest = {run["runbook"]: run for run in sorted(rows["run"], key=lambda run: run["opened_at"])}
+
+    with database.reading() as session:
+        for name, run in newest.items():
+            row = activations.newest(session, name)
+            assert row is not None
+            assert (row.on, row.digest, row.source, row.by) == (True, run["runbook_digest"], run["source"], "migration")
+        assert activations.newest(session, "never-run") is None
+    assert newest
+    database.close()
 
 
 # -- what was under way

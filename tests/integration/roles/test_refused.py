@@ -28,6 +28,10 @@ ATTEMPT = (
     "order_digest, reason, stdout, stderr, connections, late) SELECT 'forged', run_id, leg, step, changes, idempotent, "
     "'started', worker, now(), content_digest, order_digest, '', '', '', '[]', false FROM attempt LIMIT 1"
 )
+ACTIVATION = (
+    'INSERT INTO activation (runbook, "on", digest, source, files, "by", by_name, at, reason) '
+    "VALUES ('mine', true, 'sha256:0', '', '{}', 'UANA', 'Ana', now(), '')"
+)
 SWITCH = "INSERT INTO kill_switch (\"on\", \"by\", by_name, at, reason) VALUES (false, 'UANA', 'Ana', now(), '')"
 APPROVAL = (
     "INSERT INTO approval (id, run_id, leg, state, token, content_digest, order_digest, lines, preview, requested_at, "
@@ -39,8 +43,15 @@ ESCALATION = (
     "SELECT 'forged', run_id, leg, '', '', '', '[]', 'forged', now(), 0, '', {1} FROM approval"
 )
 
-HISTORY = ("event", "verdict", "decision", "note", "kill_switch")
-CHANGED = {"event": "text", "verdict": "why", "decision": "reason", "note": "what", "kill_switch": "reason"}
+HISTORY = ("event", "verdict", "decision", "note", "kill_switch", "activation")
+CHANGED = {
+    "event": "text",
+    "verdict": "why",
+    "decision": "reason",
+    "note": "what",
+    "kill_switch": "reason",
+    "activation": "reason",
+}
 EDITS = tuple(
     f"{verb} {rest}"
     for table in HISTORY
@@ -88,6 +99,8 @@ OWNERS = (
 WORKERS = (
     DECISION,
     SWITCH,
+    ACTIVATION,
+    "SELECT * FROM activation",
     "INSERT INTO note SELECT 1, 1, 'UANA', 'Ana', now(), '{}', '', '', '', ''",
     "UPDATE approval SET decided_by = 'UANA'",
     "UPDATE approval SET expires_at = now() + interval '1 year'",
@@ -103,6 +116,7 @@ WORKERS = (
 )
 BOTS = (
     VERDICT,
+    ACTIVATION,
     ATTEMPT,
     "UPDATE attempt SET stdout = 'all well'",
     "INSERT INTO artefact VALUES ('sha256:0', 'mine')",

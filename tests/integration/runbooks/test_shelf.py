@@ -85,14 +85,14 @@ def test_a_refusal_names_the_file_and_the_line(folder: Path) -> None:
     line = TEXT.count("\n", 0, TEXT.index("access: read")) + 1
     said = refusal(folder).splitlines()
 
-    assert said[1].startswith(f"{folder}/good.yaml:{line}: unknown key steps[1].acess - did you mean access?")
+    assert said[1].startswith(f"{folder}/good.yaml:{line}:5: unknown key steps[1].acess - did you mean access?")
 
 
 def test_a_name_that_is_not_the_files_is_refused(folder: Path) -> None:
     (folder / "good.yaml").rename(folder / "other.yaml")
     (folder / "good").rename(folder / "other")
 
-    assert refusal(folder, "other") == f"{folder}/other.yaml:2: the name good is not the file's - write `name: other`"
+    assert refusal(folder, "other") == f"{folder}/other.yaml:2:1: the name good is not the file's - write `name: other`"
 
 
 @pytest.mark.parametrize("name", ["", "../good", "good/../good", "Good", "good.yaml", "a" * 50, "good\n"])
@@ -181,32 +181,31 @@ def test_a_runbook_without_a_folder_has_no_scripts(folder: Path) -> None:
 def test_an_alert_finds_its_runbook(folder: Path) -> None:
     shelf = Shelf(folder)
 
-    assert shelf.matching(alert()) == "good"
-    assert shelf.matching(alert(name="Other")) is None
-    assert shelf.matching(alert(severity=Severity.WARNING)) is None
+    assert shelf.matching(alert()) == ("good",)
+    assert shelf.matching(alert(name="Other")) == ()
+    assert shelf.matching(alert(severity=Severity.WARNING)) == ()
 
 
 def test_a_runbook_without_severities_takes_any(folder: Path) -> None:
     (folder / "good.yaml").write_text(TEXT.replace(", severity: [critical]", ""))
 
-    assert Shelf(folder).matching(alert(severity=Severity.UNKNOWN)) == "good"
+    assert Shelf(folder).matching(alert(severity=Severity.UNKNOWN)) == ("good",)
 
 
-def test_two_runbooks_for_one_alert_are_none(folder: Path) -> None:
-    """Which one is meant is a person's decision."""
+def test_two_runbooks_for_one_alert_are_both_found(folder: Path) -> None:
+    """Which one is meant is not for the shelf to say."""
     (folder / "twin.yaml").write_text(TEXT.replace("name: good", "name: twin"))
     (folder / "twin").mkdir()
     for name, data in FILES.items():
         (folder / "twin" / name).write_bytes(data)
 
-    assert Shelf(folder).names() == ("good", "twin")
-    assert Shelf(folder).matching(alert()) is None
+    assert Shelf(folder).names() == Shelf(folder).matching(alert()) == ("good", "twin")
 
 
 def test_a_broken_runbook_never_matches(folder: Path) -> None:
     (folder / "good.yaml").write_text(TEXT.replace("idempotent: false", "idempotent: maybe"))
 
-    assert Shelf(folder).matching(alert()) is None
+    assert Shelf(folder).matching(alert()) == ()
 
 
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:

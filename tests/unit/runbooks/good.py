@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from engine.domain.errors import BadInput
 from engine.domain.runbook import Snapshot
 from engine.runbooks import Shelf
 
-FILES = {"look.sh": b"#!/bin/sh\n", "make.sh": b"#!/bin/sh\n", "apply.sh": b"#!/bin/sh\n", "undo.sh": b"#!/bin/sh\n"}
+_ENTERS = b"#!/bin/sh\nssh target -- true\n"
+FILES = {"look.sh": _ENTERS, "make.sh": b"#!/bin/sh\n", "apply.sh": _ENTERS, "undo.sh": _ENTERS}
 
 TEXT = """\
 schema: runbook/v1
@@ -140,10 +142,10 @@ def reads(tmp_path: Path, values: Raw, images: tuple[str, ...] | None) -> str:
 
 
 def problems(values: Raw | str, files: dict[str, bytes] | None = None) -> list[str]:
-    """Every line of the refusal, without the file's name; empty when it loads."""
+    """Every line of the refusal as `line: what - mend`, without the file's name; empty when it loads."""
     text = values if isinstance(values, str) else json.dumps(values, indent=1)  # JSON is YAML, and has no anchors
     try:
         restore(text, files)
     except BadInput as refusal:
-        return [line.removeprefix("the stored runbook:") for line in str(refusal).splitlines()]
+        return [re.sub(r"^the stored runbook:(\d+):\d+:", r"\1:", line) for line in str(refusal).splitlines()]
     return []

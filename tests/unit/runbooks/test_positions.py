@@ -12,12 +12,13 @@ def refused(text: str) -> list[tuple[int, str]]:
     return [(problem.line, problem.what) for problem in positions.read(text).problems]
 
 
-def test_every_place_has_its_line() -> None:
+def test_every_place_has_its_line_and_column() -> None:
     document = positions.read("a: 1\nb:\n  - x\n  - {c: 2,\n     d: 3}\n")
 
     assert document.value == {"a": 1, "b": ["x", {"c": 2, "d": 3}]}
     places = [("a",), ("b",), ("b", 0), ("b", 1, "c"), ("b", 1, "d"), ("b", 7, "nowhere"), ()]
-    assert [document.line(place) for place in places] == [1, 2, 3, 4, 5, 2, 1]
+    spots = [(1, 1), (2, 1), (3, 5), (4, 6), (5, 6), (2, 1), (1, 1)]
+    assert [document.spot(place) for place in places] == spots
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""The skeleton: a runbook that keeps every rule. `signalbox runbook new` writes it; each rule's examples bend it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.domain.directory import Address, Directory, Site
+
+HERE = Path(__file__).parent
+NAME = "example"
+TEXT = (HERE / "runbook.yaml").read_text()
+FILES: Mapping[str, bytes] = {path.name: path.read_bytes() for path in sorted(HERE.glob("*.sh"))}
+IMAGES = frozenset({"step"})
+
+
+def _site(name: str, address: str, port: int = 22) -> Site:
+    return Site(name=name, ports={port: Address(host=address, port=port)}, http_url=f"http://{name}")
+
+
+DIRECTORY = Directory(
+    sites={
+        site.name: site
+        for site in (
+            _site("staging.example", "192.0.2.1"),
+            _site("production.example", "192.0.2.2"),
+            _site("prod-old-name.example", "192.0.2.2"),
+            _site("mirror.example", "192.0.2.3", 443),
+            _site("vault.example", "192.0.2.9", 8200),
+        )
+    },
+    forbidden=(Address(host="192.0.2.9", port=8200),),
+)
+""" Where the skeleton's names lead in the examples; `vault.example` is an end of Signalbox itself. """
+
+
+def text(name: str, schema: str = "") -> str:
+    """The YAML of a new runbook of this name. `schema`: where editors find the JSON Schema."""
+    line = f"# yaml-language-server: $schema={schema}\n" if schema else ""
+    return line + re.sub(rf"\bname: {NAME}\b", f"name: {name}", TEXT).replace(f"kv/data/{NAME}/", f"kv/data/{name}/")
