@@ -93,7 +93,7 @@ def test_a_step_at_work_and_a_vm_of_the_pool_end_with_the_worker(working: Box, h
     working.worker.start()
     hypervisor.keep_warm()
     working.fire()
-    threading.Thread(target=working.go, daemon=True).start()
+    threading.Thread(target=working.driver.woken, args=(working.run().id,), daemon=True).start()
     eventually(lambda: any(found.mark.run == working.run().id for found in hypervisor._ours()), 200, "a step at work")
     eventually(lambda: hypervisor.warm() == 1, 200, "one that waits")
     assert len(hypervisor._ours()) == 2
