@@ -237,6 +237,7 @@ class LibvirtHypervisor:
                     is_up=lambda: self._limit_cpu(machine, task),
                 )
                 gone = machine.end()
+            _log_refused(task, result)
             if running.cancelled and result.ending is Ending.VM_LOST:
                 result = replace(result, ending=Ending.CANCELLED, reason="cancelled")
             if not gone:
@@ -361,3 +362,12 @@ class LibvirtHypervisor:
             cpu_percent=TRIAL_CPU_PERCENT,
         )
         return self._run(task, NoSecrets(), lambda _: None, kvm=kvm, boot_timeout_s=boot_timeout_s)
+
+
+def _log_refused(task: VmTask, result: TaskResult) -> None:
+    """Of a probe this is the only record: a gate keeps what it measured."""
+    refused = [row for row in result.connections if not row.allowed]
+    if refused:
+        most = max(refused, key=lambda row: row.count)
+        times = sum(row.count for row in refused)
+        log.warning("a VM tried what it may not reach", task=task.id, times=times, most=f"{most.host}:{most.port}")
