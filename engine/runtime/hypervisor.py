@@ -264,6 +264,7 @@ class LibvirtHypervisor:
                     is_up=lambda: self._limit_cpu(machine, task),
                 )
                 gone = machine.end()
+            session.log_refused(task, result)
             if running.cancelled and result.ending is Ending.VM_LOST:
                 result = replace(result, ending=Ending.CANCELLED, reason="cancelled")
             if not gone:

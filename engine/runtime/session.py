@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
+
 from engine.domain.errors import BadInput
 from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
 from engine.runtime import archive
@@ -22,6 +24,8 @@ from engine.runtime.egress import Egress
 from engine.runtime.frames import BrokenProtocol, Frame, Kind, json_object, text_of
 from engine.runtime.output import Output
 from engine.runtime.streams import ChannelEnded, Stream
+
+log = structlog.get_logger()
 
 SECRETS = "/run/secrets"
 GRACE_S = 3.0
@@ -207,3 +211,12 @@ def _conclude(frame: Frame, task: VmTask, progress: _Progress) -> tuple[Ending, 
     if type(number) is int and 0 < number < 65 and code is None:
         return Ending.SIGNALLED, None, f"ended by signal {number}"
     raise BrokenProtocol("the guest told no sensible end of the command")
+
+
+def log_refused(task: VmTask, result: TaskResult) -> None:
+    """Of a probe this is the only record: a gate keeps what it measured."""
+    refused = [row for row in result.connections if not row.allowed]
+    if refused:
+        most = max(refused, key=lambda row: row.count)
+        times = sum(row.count for row in refused)
+        log.warning("a VM tried what it may not reach", task=task.id, times=times, most=f"{most.host}:{most.port}")

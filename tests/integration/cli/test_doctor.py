@@ -102,6 +102,8 @@ def test_each_part_that_is_well_is_said_and_a_vm_really_boots(whole: Signalbox) 
         assert report.of(part, well=True), part
     [libvirt] = report.of("libvirt", well=True)
     assert re.search(r"QEMU \d+.*; a trial VM worked in \d+\.\d s", libvirt.text)
+    [processors] = report.of("processors", well=True)
+    assert re.fullmatch(r"VMs are held to their cpu_percent|VMs cannot be held .* it has no effect", processors.text)
     [slack] = report.of("slack", well=True)
     assert "connected to" in slack.text
     assert {finding.part for finding in report.findings if not finding.well} <= {"prometheus", "secrets", *MACHINE}
