@@ -117,9 +117,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
             waiting = {run.pool for run in runs.queued(session)}
             dormant = tuple(_not_activated(settings, session))
         yield _kill_switch(stands)
-        yield from dormant
         if database.is_shared:  # otherwise one process does everything
             yield from _workers(settings, living, waiting)
+        yield from dormant
 
 
 def _kill_switch(stands: SwitchView) -> Finding:

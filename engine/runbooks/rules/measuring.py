@@ -12,7 +12,6 @@ from engine.domain.gate import (
     MAX_LOOPS,
     Check,
     CommandCheck,
-    DigestCheck,
     ExprCheck,
     HttpCheck,
     Json,
@@ -102,11 +101,12 @@ def checks_can_fail(book: Book) -> Iterator[Finding]:
         if isinstance(check, CommandCheck) and program(check.run) in _SAYS_NOTHING:
             what = f"{program(check.run)} says nothing of {check.target}"
             yield Finding((*place, "run"), what, "run a command that looks at the target")
-        elif not isinstance(check, DigestCheck) and all(_holds(check.expect, probe) for probe in _probes(check)):
+        elif isinstance(check, _TRIED) and all(_holds(check.expect, probe) for probe in _probes(check)):
             what = f"{check.expect}: holds whatever is measured"
             yield Finding((*place, "expect"), what, "write what is only true of a target that is well")
 
 
+_TRIED = (CommandCheck, HttpCheck, PromqlCheck, ExprCheck)
 _OUT: Mapping[Parse, tuple[Json, ...]] = {
     Parse.TEXT: ("", "no\n", "failed\n", "active\n", "0", "Error: it is broken"),
     Parse.INT: (-(10**12), -1, 0, 1, 50, 10**12),

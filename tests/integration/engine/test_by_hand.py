@@ -69,6 +69,27 @@ def test_doctor_finds_a_kill_switch_that_is_on_and_says_how_to_let_things_go_on(
     assert "signalbox kill-switch off" in after.remedy
 
 
+def test_doctor_finds_a_runbook_that_no_alert_starts_until_it_is_activated(box: Box, url: str, home: Path) -> None:
+    names = {"HOME": str(home), "DATABASE_URL": url, "RUNBOOKS": str(home / "runbooks"), "IMAGES": str(home)}
+    variables = {f"SIGNALBOX_{name}": value for name, value in names.items()} | {"LOGNAME": "ops"}
+
+    def dormant() -> list[doctor.Finding]:
+        looks = doctor.examine(load({key: value for key, value in variables.items() if key != "LOGNAME"}), {})
+        here = itertools.takewhile(
+            lambda each: each.part in {"configuration", "database", "kill-switch", "workers", "runbooks"}, looks
+        )
+        return [finding for finding in here if "activated" in finding.text]
+
+    made = CliRunner().invoke(cli, ["runbook", "new", "queue-stuck"], env=variables)
+    [finding] = dormant()
+    done = CliRunner().invoke(cli, ["runbook", "activate", "queue-stuck"], env=variables)
+
+    assert (made.exit_code, done.exit_code) == (0, 0), made.output + done.output
+    assert not finding.well
+    assert "signalbox runbook activate queue-stuck" in finding.remedy
+    assert dormant() == []
+
+
 def test_doctor_finds_a_pool_that_nobody_drives(box: Box, url: str, home: Path) -> None:
     """On SQLite one process does everything, so there is nobody to miss."""
     box.fire()
