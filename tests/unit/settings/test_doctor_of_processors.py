@@ -20,7 +20,7 @@ def test_a_limit_without_effect_is_found_where_a_runbook_names_it(tmp_path: Path
         step(values, "look")["limits"] = {"cpu_percent": 50}
     assert reads(tmp_path, values, None) == ""
     hypervisor = LibvirtHypervisor("test:///none", tmp_path, "o", "tcg", memory_mb=1000)
-    hypervisor._holds_cpu = holds
+    hypervisor.holds_cpu = holds
 
     finding = doctor._processors(hypervisor, Settings(runbooks=tmp_path))  # type: ignore[call-arg]  # the rest is usual
 
