@@ -23,6 +23,7 @@ from engine.commands.evidence import evidence
 from engine.commands.group import Commands, told
 from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
+from engine.commands.runbook_test import runbook_test
 from engine.domain.errors import BadInput
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
@@ -184,6 +185,9 @@ def runbook_lint(names: tuple[str, ...]) -> None:
             click.echo(f"{name}: {len(snapshot.runbook.steps)} steps, {snapshot.digest[:19]}, clean")
     if broken:
         sys.exit(1)
+
+
+runbook.add_command(runbook_test)
 
 
 # -- secrets
