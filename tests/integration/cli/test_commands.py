@@ -40,7 +40,7 @@ GROUPS = {
     ),
     ("database",): ("grants",),
     ("alert",): ("send",),
-    ("runbook",): ("lint",),
+    ("runbook",): ("lint", "test"),
     ("image",): ("build", "list", "verify", "import", "gc"),
     ("secrets",): ("plan", "put"),
     ("incident",): ("list",),
