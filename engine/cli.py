@@ -24,6 +24,7 @@ from engine.commands.group import Commands, told
 from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
 from engine.commands.runbook_test import runbook_test
+from engine.commands.simulate import simulate_command
 from engine.domain.errors import BadInput
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
@@ -316,5 +317,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, image_group, kill_switch):
+for command in (database, evidence, image_group, kill_switch, simulate_command):
     cli.add_command(command)

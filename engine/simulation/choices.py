@@ -12,33 +12,62 @@ from datetime import timedelta
 from engine.domain.gate import Check
 from engine.domain.journey import Leg, LegKind
 from engine.domain.ports import Ending
-from engine.domain.states import Decision, RunState, Verdict
+from engine.domain.states import FINAL, Decision, RunState, Verdict
 from engine.simulation.outside import Will
 from engine.simulation.stage import Act, Seen, Stage
 
 NOT_HELD = (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.ERROR)
 A_MOMENT = timedelta(seconds=1)
-ENDINGS = {
-    "timed out": Will(ending=Ending.TIMED_OUT),
-    "VM lost": Will(ending=Ending.VM_LOST),
-    "killed by a signal": Will(ending=Ending.SIGNALLED),
-    "stopped": Will(ending=Ending.CANCELLED),
+UNSEEN = {
+    Ending.TIMED_OUT: "timed out",
+    Ending.VM_LOST: "VM lost",
+    Ending.SIGNALLED: "killed by a signal",
+    Ending.CANCELLED: "stopped",
+    Ending.NOT_BEGUN: "never began",
 }
-RETURNED = {
-    "failed": Will(code=1),
-    "crash after it worked": Will(crash="after"),
-    "never began": Will(ending=Ending.NOT_BEGUN),
-    "crash before it worked": Will(crash="before"),
-}
+WILLS = (
+    Will(code=1),
+    Will(crash="after"),
+    Will(ending=Ending.TIMED_OUT),
+    Will(ending=Ending.NOT_BEGUN),
+    Will(crash="before"),
+    Will(ending=Ending.VM_LOST),
+    Will(ending=Ending.SIGNALLED),
+    Will(ending=Ending.CANCELLED),
+)
+""" How an attempt may end that does not go well; the first three of them are of different sorts. """
+SORTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`usual`: what happens when all is well."""
+    """`usual`: what happens when all is well. `will`: of one that lets a worker drive the run."""
 
     name: str
     act: Act
     usual: bool = False
+    will: Will | None = None
+
+    def happened(self, stage: Stage, seen: Seen) -> str:
+        """What it came to be: the machine decides whether a step or the gate before it is next, or neither."""
+        if self.will is None:
+            return self.name
+        did = stage.outside.did
+        if not did:
+            ended = seen.run.state in FINAL
+            return f"{seen.run.leg}: {'the end' if ended else 'not begun'}"
+        return f"{did}: {_told(self.will, stage.course.leg(did))}"
+
+
+def _told(will: Will, leg: Leg) -> str:
+    if leg.kind is LegKind.GATE:
+        found = f"{will.check} {will.verdict}" if will.check else "held"
+        return "crash while it measures" if will.crash else found
+    if will.crash:
+        return f"crash {will.crash} it worked"
+    if will.ending is Ending.EXITED:
+        return "failed" if will.code else "ok"
+    return UNSEEN[will.ending]
 
 
 def choices(stage: Stage, seen: Seen, *, again: bool = False) -> tuple[Choice, ...]:
@@ -61,34 +90,30 @@ def choices(stage: Stage, seen: Seen, *, again: bool = False) -> tuple[Choice, .
 
 def _anywhere(seen: Seen) -> Iterator[Choice]:
     """What may happen wherever a run stands."""
-    yield Choice("restart", Stage.restart)
+    yield Choice(f"{seen.run.leg}: restart", Stage.restart)
     if seen.run.state is not RunState.HALTED:
-        yield Choice("abandon", Stage.abandon)
+        yield Choice(f"{seen.run.leg}: abandon", Stage.abandon)
     if seen.run.state is not RunState.QUEUED:
-        yield Choice("more time", Stage.more_time)
+        yield Choice(f"{seen.run.leg}: more time", Stage.more_time)
 
 
-def _driven(name: str, will: Will, *, usual: bool = False) -> Choice:
-    return Choice(name, lambda stage: stage.drive(will), usual)
+def _driven(will: Will, *, usual: bool = False) -> Choice:
+    return Choice("", lambda stage: stage.drive(will), usual, will)
 
 
-def _queued(stage: Stage, seen: Seen, again: bool) -> Iterator[Choice]:  # noqa: FBT001 - as of `choices`
+def _queued(stage: Stage, seen: Seen, again: bool) -> Iterator[Choice]:
     leg = stage.course.leg(seen.run.leg)
-    match leg.kind:
-        case LegKind.GATE:
-            yield from _gate(leg, leg.checks[:1] if again else leg.checks)
-        case LegKind.ATTEMPT:
-            yield from _attempt(leg, 1 if again else len(ENDINGS))
-        case LegKind.RECEIVE:
-            yield from _attempt(stage.course.line[1], len(ENDINGS))  # nothing stands between them
-        case _:
-            yield _driven("goes on", Will(), usual=True)
+    yield _driven(Will(), usual=True)
+    if leg.kind is LegKind.GATE:
+        yield from _gate(leg.checks[:1] if again else leg.checks)
+    elif leg.kind in {LegKind.ATTEMPT, LegKind.RECEIVE}:  # nothing stands between receiving and the first attempt
+        yield from map(_driven, WILLS[:SORTS] if again else WILLS)
     if leg.kind in {LegKind.GATE, LegKind.ATTEMPT} and not again:
         name = f"{leg.id}: abandoned while it runs"
         yield Choice(name, lambda stage: stage.drive(Will(meanwhile=stage.abandon)))
     if stage.course.changes(leg):
         yield from _before_a_change(stage, seen, leg)
-    yield Choice("the deadline passes", lambda stage: _late(stage, seen))
+    yield Choice(f"{seen.run.leg}: the deadline passes", lambda stage: _late(stage, seen))
 
 
 def _late(stage: Stage, seen: Seen) -> None:
@@ -96,18 +121,10 @@ def _late(stage: Stage, seen: Seen) -> None:
     stage.drive(Will())
 
 
-def _attempt(leg: Leg, unseen: int) -> Iterator[Choice]:
-    yield _driven(f"{leg.id} ok", Will(), usual=True)
-    for name, will in (*tuple(RETURNED.items())[: unseen + 1], *tuple(ENDINGS.items())[:unseen]):
-        yield _driven(f"{leg.id}: {name}", will)
-
-
-def _gate(leg: Leg, checks: Sequence[Check]) -> Iterator[Choice]:
-    yield _driven(f"{leg.id} held", Will(), usual=True)
+def _gate(checks: Sequence[Check]) -> Iterator[Choice]:
     for verdict in NOT_HELD:
-        for check in checks:
-            yield _driven(f"{leg.id}: {check.id} {verdict}", Will(check=check.id, verdict=verdict))
-    yield _driven(f"{leg.id}: crash while it measures", Will(crash="while"))
+        yield from (_driven(Will(check=check.id, verdict=verdict)) for check in checks)
+    yield _driven(Will(crash="while"))
 
 
 def _before_a_change(stage: Stage, seen: Seen, leg: Leg) -> Iterator[Choice]:
@@ -127,21 +144,21 @@ def _news(stage: Stage, seen: Seen, leg: Leg) -> Iterator[Choice]:
     touched = any(stage.course.protected(stage.course.leg(change.leg)) for change in stage.outside.ledger.changes)
     if seen.resolved or stage.tampered or touched:
         return
-    yield Choice("the source resolves", Stage.resolve)
+    yield Choice(f"{leg.id}: the source resolves", Stage.resolve)
     if not stage.course.protected(leg):
         return
-    yield Choice("the image is built anew", Stage.build_image)
-    yield Choice("the runbook on disk is edited", Stage.edit_runbook)
+    yield Choice(f"{leg.id}: the image is built anew", Stage.build_image)
+    yield Choice(f"{leg.id}: the runbook on disk is edited", Stage.edit_runbook)
 
 
 def _awaiting(stage: Stage, seen: Seen) -> Iterator[Choice]:
     leg = seen.run.leg
-    yield Choice(f"approve {leg}", lambda stage: stage.approve(yes=True), usual=True)
-    yield Choice(f"reject {leg}", lambda stage: stage.approve(yes=False))
+    yield Choice(f"{leg}: approve", lambda stage: stage.approve(yes=True), usual=True)
+    yield Choice(f"{leg}: reject", lambda stage: stage.approve(yes=False))
     row = seen.pending
     if row is not None:
         until = row.expires_at + A_MOMENT
-        yield Choice("nobody answers in time", lambda stage: stage.wait(until))
+        yield Choice(f"{leg}: nobody answers in time", lambda stage: stage.wait(until))
     yield from _news(stage, seen, stage.course.leg(leg))
 
 
@@ -155,4 +172,4 @@ def _halted(seen: Seen) -> Iterator[Choice]:
         yield Choice(name, lambda stage, decision=decision: stage.decide(decision))  # type: ignore[misc]  # bound now
     if row.expires_at is not None:
         until = row.expires_at + A_MOMENT
-        yield Choice("nobody decides for a day", lambda stage: stage.wait(until))
+        yield Choice(f"{seen.run.leg}: nobody decides for a day", lambda stage: stage.wait(until))

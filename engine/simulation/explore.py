@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from engine.domain.errors import SignalboxError
 from engine.domain.journey import LegKind
 from engine.domain.runbook import Snapshot
 from engine.domain.states import FINAL, AttemptState, RunState, Verdict
@@ -32,26 +31,30 @@ ROUND = 100
 class Node:
     """A place that a run came to, by the shortest path. `asked`: the questions put to people on the way.
 
-    `by`: number of the node before and what happened there; None for the first.
+    `by`: number of the node before, what happened there, and whether that is usual; None for the first.
     """
 
     number: int
     state: RunState
     leg: str
     by: tuple[int, str, bool] | None
-    changes: tuple[Change, ...]
     asked: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What happened at `source`, and where the run came to. `first`: nobody had come there before."""
+    """What happened at `source`, and where the run came to. `first`: nobody had come there before.
+
+    `changes`, `asked`: all of the path so far, which is not always the one by which its target was found.
+    """
 
     source: int
     name: str
     usual: bool
     target: int
     first: bool
+    changes: tuple[Change, ...]
+    asked: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,7 @@ class _Explorer:
     stage: Stage
     most: int
     found: Exploration
+    first_only: bool = False
     known: dict[Hashable, int] = field(default_factory=dict)
     todo: deque[tuple[int, Seen, bytes, World]] = field(default_factory=deque)
     looked_at: set[tuple[RunState, str]] = field(default_factory=set)
@@ -96,7 +100,7 @@ class _Explorer:
         seen = self.stage.seen()
         self._arrive(seen, None, ())
         while self.todo:
-            if len(self.found.edges) >= self.most:
+            if len(self.found.edges) >= self.most or (self.first_only and self.found.violations):
                 self.found.left = len(self.todo)
                 return
             number, seen, image, world = self.todo.popleft()
@@ -114,21 +118,32 @@ class _Explorer:
 
     def _choose(self, number: int, before: Seen, choice: Choice) -> None:
         wrong = len(self.stage.outside.ledger.wrong)
-        by = (number, choice.name, choice.usual)
         try:
             choice.act(self.stage)
-        except SignalboxError as error:
-            self._violated(by, f"the machine answered with an error: {type(error).__name__}: {error}")
+            seen = self.stage.seen()
+        except Exception as error:  # noqa: BLE001 - the rim of a choice: whatever breaks the machine there is a finding
+            name = choice.name or self.stage.outside.did or "it is driven"
+            self._violated((number, name, choice.usual), f"the machine broke: {type(error).__name__}: {error}")
             return
-        seen = self.stage.seen()
+        by = (number, choice.happened(self.stage, seen), choice.usual)
         self.stage.note_halt(seen.run.state)
         for what in (*self.stage.outside.ledger.wrong[wrong:], *_unasked(seen)):
             self._violated(by, what)
         if choice.usual and seen.run.version == before.run.version:
             self._violated(by, f"it hangs at {seen.run.leg}: {seen.run.waits_for or 'nobody knows why'}")
         asked = tuple(_asked(before, seen, self.stage.snapshot.runbook.escalate.to))
-        target, first = self._arrive(seen, by, (*self.found.nodes[number].asked, *asked))
-        self.found.edges.append(Edge(source=number, name=choice.name, usual=choice.usual, target=target, first=first))
+        asked = (*self.found.nodes[number].asked, *asked)
+        target, first = self._arrive(seen, by, asked)
+        edge = Edge(
+            source=number,
+            name=by[1],
+            usual=choice.usual,
+            target=target,
+            first=first,
+            changes=self.stage.outside.ledger.changes,
+            asked=asked,
+        )
+        self.found.edges.append(edge)
         if len(self.found.edges) % ROUND == 0:
             log.debug("simulating", choices=len(self.found.edges), places=len(self.known), to_look_at=len(self.todo))
 
@@ -138,10 +153,7 @@ class _Explorer:
         if place in self.known:
             return self.known[place], False
         number = self.known[place] = len(self.found.nodes)
-        ledger = self.stage.outside.ledger
-        node = Node(
-            number=number, state=seen.run.state, leg=seen.run.leg, by=by, changes=ledger.changes, asked=asked
-        )
+        node = Node(number=number, state=seen.run.state, leg=seen.run.leg, by=by, asked=asked)
         self.found.nodes.append(node)
         if seen.run.state not in FINAL:
             self.todo.append((number, seen, kept(self.stage.database), self.stage.world()))
@@ -152,12 +164,17 @@ class _Explorer:
         self.found.violations.append(Violation(what=what, path=path))
 
 
-def simulate(snapshot: Snapshot, inputs: Mapping[str, str], most: int = MOST_CHOICES) -> Exploration:
-    """Drive the real machine through every path of a runbook, at most so many choices."""
+def simulate(
+    snapshot: Snapshot, inputs: Mapping[str, str], most: int = MOST_CHOICES, *, first_only: bool = False
+) -> Exploration:
+    """Drive the real machine through every path of a runbook, at most so many choices.
+
+    `first_only`: stop where something unsafe was found.
+    """
     found = Exploration(runbook=snapshot.runbook.name)
     with memory() as database:
-        _Explorer(Stage(database, snapshot, inputs), most, found).explore()
-    found.violations += _endless(found)
+        _Explorer(Stage(database, snapshot, inputs), most, found, first_only).explore()
+    found.violations += () if found.left else _endless(found)
     return found
 
 
@@ -180,9 +197,9 @@ def _unasked(seen: Seen) -> Iterator[str]:
 
 def _asked(before: Seen, seen: Seen, mention: str) -> Iterator[str]:
     """Questions that are new."""
-    known = {row.id for row in (*before.approvals, *before.escalations)}
-    yield from (f"approval of {row.leg}" for row in (seen.pending,) if row is not None and row.id not in known)
-    yield from (f"{mention} at {row.leg}" for row in seen.escalations if row.id not in known)
+    known = {row.id for row in before.approvals} | {row.id for row in before.escalations}
+    yield from (f"yes to {row.leg}" for row in (seen.pending,) if row is not None and row.id not in known)
+    yield from (mention for row in seen.escalations if row.id not in known)
 
 
 def _endless(found: Exploration) -> Iterator[Violation]:
@@ -227,8 +244,9 @@ def _place(stage: Stage, seen: Seen) -> Hashable:
 
 
 def _finished(seen: Seen, behind: frozenset[str]) -> frozenset[tuple[str, str]]:
-    """What ended as it should, by leg and newest content: artefacts, and what counts as tested."""
-    ended = {row.leg: row.content_digest for row in seen.attempts if row.state is AttemptState.FINISHED}
+    """What ended as it should; of changes the newest content, by which they count as tested."""
+    finished = [row for row in seen.attempts if row.state is AttemptState.FINISHED]
+    ended = {row.leg: row.content_digest if row.changes else "" for row in finished}
     return frozenset((leg, content) for leg, content in ended.items() if leg in behind)
 
 

@@ -139,7 +139,7 @@ class Ledger:
         others = {name: at for name, at in self.held.items() if name != gate.id}
         if not held:
             return replace(self, held=others)
-        tested = {self.ran[gate.of]} if gate.of in self.ran else set()
+        tested = {self.ran[gate.of]} if gate.of is not None and gate.of in self.ran else set()
         return replace(
             self,
             held={**others, gate.id: now},
@@ -201,8 +201,7 @@ class Ledger:
         What lies ahead is done anew before anything relies on it: of that, only what was tried matters.
         """
         behind, ahead = course.behind(leg_id), course.ahead(leg_id)
-        changes = [leg for leg in ahead if course.changes(leg)]
-        gate = course.gate_before(changes[0].id) if changes else None
+        gate = course.gate_before(leg_id) if course.changes(ahead[0]) else None
         measured = self.held.get(gate.id) if gate is not None else None
         all_tested = not any(course.changes(leg) and not course.protected(leg) for leg in ahead)
         names = {leg.id for leg in ahead}
@@ -212,7 +211,7 @@ class Ledger:
             frozenset((gate, leg) for gate, leg in self.spent if gate in behind and leg in names),
             self.yes,
             tuple(sorted((leg, content) for leg, content in self.ran.items() if leg in behind)),
-            self.tested if all_tested else frozenset(),
+            self.tested & set(self.ran.values()) if all_tested else frozenset(),
             self.tried & names,
             self.may_undo,
             self.over,

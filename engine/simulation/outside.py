@@ -77,7 +77,11 @@ class SimulatedClock:
 
 @dataclass(slots=True)
 class Outside:
-    """The world of one simulation. `worked`: called when a command or a gate was under way, so that the run stops."""
+    """The world of one simulation. `worked`: called when a command or a gate is under way, so that the run stops there.
+
+    `did`: the attempt or the gate that was under way last; empty when none was since it was set. `where`: the leg
+    where the run stands.
+    """
 
     snapshot: Snapshot
     course: Course
@@ -89,7 +93,9 @@ class Outside:
     will: Will = field(default_factory=Will)
     samples: list[tuple[Check, Verdict]] = field(default_factory=list)
     contents: dict[str, str] = field(default_factory=dict)
+    did: str = ""
     worked: Callable[[], None] = lambda: None
+    where: Callable[[], str] = lambda: ""
 
     def alert(self, status: AlertStatus) -> Alert:
         """The alert that starts the runbook, or its end."""
@@ -153,7 +159,7 @@ class SimulatedShelf:
         return runbook.name if alert.name in runbook.alertnames else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class SimulatedSource:
     """A body is the word `firing` or `resolved`."""
 
@@ -185,7 +191,7 @@ def directory(runbook: Runbook, inputs: Mapping[str, str]) -> Directory:
 # -- VMs and their secrets
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class SimulatedRunner:
     """The leg's id is the command. What a step prints and produces is made up, within what it declares."""
 
@@ -239,6 +245,7 @@ class SimulatedVms:
         """See `Hypervisor`."""
         outside, will = self.outside, self.outside.will
         outside.worked()
+        outside.did = task.argv[0]
         if will.crash == "before":
             raise Crash
         if will.ending is Ending.NOT_BEGUN:
@@ -344,6 +351,7 @@ class SimulatedGates:
         """See `Measure`."""
         outside, will = self.outside, self.outside.will
         outside.worked()
+        outside.did = outside.did or outside.where()
         if will.crash:
             raise Crash
         if will.meanwhile is not None and not outside.samples:

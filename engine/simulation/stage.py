@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from engine.domain.errors import Conflict, Refused
+from engine.domain.errors import BadInput, Conflict, Refused
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView, Person
 from engine.domain.journey import Journey, plan
@@ -122,7 +122,7 @@ class Stage:
         self.journey = plan(self.snapshot.runbook)
         undoing = tuple(leg for line in self.journey.rollbacks for leg in line)
         course = Course(self.snapshot.runbook, self.journey.line, undoing)
-        self.outside = Outside(self.snapshot, course, self.inputs)
+        self.outside = Outside(self.snapshot, course, self.inputs, where=self._leg)
         places = directory(self.snapshot.runbook, self.inputs)
         self.adapters = Adapters(
             clock=self.outside.clock,
@@ -183,21 +183,22 @@ class Stage:
         """The alert comes in, and its run is opened."""
         self._receive("firing")
         with self.database.reading() as session:
-            self.run_id = runs.queued(session)[-1].id
+            opened = runs.queued(session)
+        if not opened:
+            raise BadInput("the alert opened no run", "look at the runbook's trigger and inputs")
+        self.run_id = opened[-1].id
 
     def drive(self, will: Will) -> None:
         """A worker takes the run up, does the next work as `will` says, and goes no further than the boundary."""
         here = self.outside
         driver = self._driver()
-        here.will, here.samples, here.worked = will, [], driver.stop
-        with self.database.reading() as session:
-            was_at = runs.get(session, self.run_id).leg
+        here.will, here.samples, here.did, here.worked = will, [], "", driver.stop
         try:
             driver.drive(self.run_id)
         except Crash:
             self.restart()
             return
-        measured = self.course.measured(here.samples, was_at) if here.samples else None
+        measured = self.course.measured(here.samples, here.did) if here.samples else None
         if measured is not None:
             here.ledger = here.ledger.measured(measured[0], here.clock.now(), held=measured[1])
 
@@ -266,12 +267,18 @@ class Stage:
 
     # -- within
 
+    def _leg(self) -> str:
+        with self.database.reading() as session:
+            return runs.get(session, self.run_id).leg
+
     def _receive(self, body: str) -> None:
         self._service().receive(SOURCE, {}, body.encode())
         Watch(self.database, self.adapters).drain()
 
     def _new_process(self) -> None:
-        self._claim = Claim(self.database, f"process-{next(self._numbers)}", HERE, self.snapshot.runbook.pool, 1, LASTS_S)
+        self._claim = Claim(
+            self.database, f"process-{next(self._numbers)}", HERE, self.snapshot.runbook.pool, 1, LASTS_S
+        )
         self._claim.join(self.outside.clock.now())
 
     def _driver(self) -> Driver:
