@@ -13,11 +13,13 @@ from engine.domain.gate import Check
 from engine.domain.journey import Leg, LegKind
 from engine.domain.ports import Ending
 from engine.domain.states import FINAL, Decision, RunState, Verdict
+from engine.simulation.ledger import SLACK
 from engine.simulation.outside import Will
 from engine.simulation.stage import Act, Seen, Stage
 
 NOT_HELD = (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.ERROR)
 A_MOMENT = timedelta(seconds=1)
+OLD = SLACK + A_MOMENT
 UNSEEN = {
     Ending.TIMED_OUT: "timed out",
     Ending.VM_LOST: "VM lost",
@@ -132,7 +134,7 @@ def _before_a_change(stage: Stage, seen: Seen, leg: Leg) -> Iterator[Choice]:
     gate = stage.course.gate_before(leg.id)
     if gate is not None:
         fresh = timedelta(seconds=gate.fresh_for_s)
-        yield Choice(f"{gate.id} grows old", lambda stage: stage.wait(stage.outside.clock.moment + fresh + A_MOMENT))
+        yield Choice(f"{gate.id} grows old", lambda stage: stage.wait(stage.outside.clock.moment + fresh + OLD))
     yield from _news(stage, seen, leg)
 
 

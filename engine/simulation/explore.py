@@ -127,7 +127,8 @@ class _Explorer:
             return
         by = (number, choice.happened(self.stage, seen), choice.usual)
         self.stage.note_halt(seen.run.state)
-        for what in (*self.stage.outside.ledger.wrong[wrong:], *_unasked(seen)):
+        ledger = self.stage.outside.ledger
+        for what in (*ledger.wrong[wrong:], *ledger.passed(self.stage.course, seen.run.leg), *_unasked(seen)):
             self._violated(by, what)
         if choice.usual and seen.run.version == before.run.version:
             self._violated(by, f"it hangs at {seen.run.leg}: {seen.run.waits_for or 'nobody knows why'}")
@@ -140,7 +141,7 @@ class _Explorer:
             usual=choice.usual,
             target=target,
             first=first,
-            changes=self.stage.outside.ledger.changes,
+            changes=ledger.changes,
             asked=asked,
         )
         self.found.edges.append(edge)
@@ -231,7 +232,7 @@ def _place(stage: Stage, seen: Seen) -> Hashable:
         run.state,
         run.leg,
         tuple(question.options) if question else (),
-        (live.leg, live.state) if live else None,
+        (live.leg, live.state, live.content_digest) if live else None,
         bool(changed),
         _finished(seen, behind),
         _gates(stage, seen, behind),

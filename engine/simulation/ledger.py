@@ -41,8 +41,13 @@ class Course:
         return next((leg for leg in reversed(before) if leg.kind is LegKind.GATE), None)
 
     def behind(self, leg_id: str) -> frozenset[str]:
-        """What of its line a run has passed where it stands at this leg."""
-        return frozenset(leg.id for leg in self._line_of(leg_id)) - {leg.id for leg in self.ahead(leg_id)}
+        """The legs of its line that a run has passed where it stands at this leg."""
+        return frozenset(leg.id for leg in self.before(leg_id))
+
+    def before(self, leg_id: str) -> tuple[Leg, ...]:
+        """The same in their order."""
+        line = self._line_of(leg_id)
+        return line[: [leg.id for leg in line].index(leg_id)]
 
     def ahead(self, leg_id: str) -> tuple[Leg, ...]:
         """What of its line it has not passed, the leg itself first."""
@@ -194,6 +199,11 @@ class Ledger:
             return [f"the gate {gate.id} was not measured again since it was tried before"]
         old = now - self.held[gate.id] > timedelta(seconds=gate.fresh_for_s) + SLACK
         return [f"the gate {gate.id} held too long ago"] if old and leg.role is not Role.ROLLBACK else []
+
+    def passed(self, course: Course, leg_id: str) -> list[str]:
+        """What speaks against that a run stands at this leg: each gate that it passed must have held."""
+        gates = [leg.id for leg in course.before(leg_id) if leg.kind is LegKind.GATE and leg.id not in self.held]
+        return [f"it went past the gate {gate}, which did not hold" for gate in gates]
 
     def stands(self, course: Course, leg_id: str, now: datetime) -> tuple[object, ...]:
         """What of it matters for the future, so that two paths may be told to have come to the same place.

@@ -32,6 +32,7 @@ GROUPS = {
         "kill-switch",
         "alert",
         "runbook",
+        "simulate",
         "image",
         "secrets",
         "incident",
