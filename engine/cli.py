@@ -25,6 +25,7 @@ from engine.commands.group import Commands
 from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
 from engine.commands.runbook import runbook
+from engine.commands.simulate import simulate_command
 from engine.commands.vm import vm_group
 from engine.domain.errors import BadInput
 from engine.orchestration.adapters import SystemClock
@@ -287,5 +288,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, grants, image_group, kill_switch, runbook, vm_group):
+for command in (database, evidence, grants, image_group, kill_switch, runbook, simulate_command, vm_group):
     cli.add_command(command)

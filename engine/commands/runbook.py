@@ -11,6 +11,7 @@ import click
 from engine import wiring
 from engine.commands.activation import activate, activated_state
 from engine.commands.group import Commands, told
+from engine.commands.runbook_test import runbook_test
 from engine.domain.errors import BadInput
 from engine.domain.runbook import Runbook
 from engine.runbooks import comparison, picture, revision, rulebook, skeleton
@@ -146,4 +147,5 @@ def runbook_diff(name: str, against: str | None, activated: bool) -> None:
     click.echo(comparison.tell(before, now))
 
 
+runbook.add_command(runbook_test)
 runbook.add_command(activate)

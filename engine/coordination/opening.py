@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from datetime import datetime, timedelta
 
 from engine.coordination import machine
@@ -76,7 +75,6 @@ def _bind(rule: InputRule, alert: Alert | None) -> str:
     value = (alert.labels if group == "labels" else alert.annotations).get(name)
     if value is None:
         raise BadInput(f"the alert has no {rule.source.removeprefix('alert.')} for input {rule.name}")
-    fits = value in rule.enum if rule.enum else bool(rule.pattern and re.fullmatch(rule.pattern, value))
-    if not fits:
+    if not rule.takes(value):
         raise BadInput(f"input {rule.name} is out of bounds: {value[:80]!r}")
     return value

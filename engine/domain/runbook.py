@@ -7,6 +7,7 @@ Text fields named `args`, `run`, `url`, `query` may hold `{{ inputs.NAME }}` and
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -77,6 +78,10 @@ class InputRule:
     source: str
     pattern: str | None = None
     enum: tuple[str, ...] = ()
+
+    def takes(self, value: str) -> bool:
+        """Whether a value is within the bounds."""
+        return value in self.enum if self.enum else bool(self.pattern and re.fullmatch(self.pattern, value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

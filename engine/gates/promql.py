@@ -28,6 +28,11 @@ MAX_SELECTORS = 8
 SCRAPE_S = 1.0
 
 
+def age_of(selector: str) -> str:
+    """The query for the seconds since the oldest fresh sample of what a selector reads."""
+    return f"max(time() - timestamp({selector}))"
+
+
 class NoData(Exception):
     """There is nothing to judge; the message says why."""
 
@@ -40,8 +45,8 @@ class Broken(Exception):
     """The question itself is wrong; the message says why."""
 
 
-def build(prometheus_url: str) -> Measure:
-    """The kind, bound to one Prometheus; an empty URL means that none is configured."""
+def build(prometheus_url: str, get: web.Get = web.get) -> Measure:
+    """The kind, bound to one Prometheus; an empty URL means that none is configured. `get`: who asks."""
 
     def measure(check: Check, facts: Facts, probe: Probe) -> Sample:  # noqa: ARG001 - the port has it
         """Ask once. No series, NaN, samples too old, a Prometheus that does not answer: INCONCLUSIVE."""
@@ -51,7 +56,7 @@ def build(prometheus_url: str) -> Measure:
             return Sample(verdict=Verdict.ERROR, why="no Prometheus is configured: set SIGNALBOX_PROMETHEUS_URL")
         try:
             query = fill(check.query, check.target, facts, _escape)
-            return _patiently(_Question(prometheus_url.rstrip("/"), query, check, facts.changed_at))
+            return _patiently(_Question(prometheus_url.rstrip("/"), query, check, facts.changed_at, get))
         except (SignalboxError, Broken) as error:
             return Sample(verdict=Verdict.ERROR, why=str(error), seen={"query": check.query})
         except NoData as error:
@@ -80,7 +85,8 @@ def _escape(value: str) -> str:
 class _Question:
     """One query with its freshness, asked of one Prometheus."""
 
-    def __init__(self, url: str, query: str, check: PromqlCheck, changed_at: datetime | None) -> None:
+    def __init__(self, url: str, query: str, check: PromqlCheck, changed_at: datetime | None, get: web.Get) -> None:
+        self.get = get
         self.url = f"{url}/api/v1/query"
         self.query = query
         self.check = check
@@ -105,7 +111,7 @@ class _Question:
             raise Broken(f"the query reads more than {MAX_SELECTORS} selectors")
         ages = []
         for selector in found:
-            _, values = self._values(f"max(time() - timestamp({selector}))")
+            _, values = self._values(age_of(selector))
             if len(values) != 1:
                 raise NoData(f"no fresh sample of {selector}")
             if not values[0] <= self.check.max_age_s:
@@ -133,7 +139,7 @@ class _Question:
         """The `data` of a whole answer; raises NoData when Prometheus is not well, Broken for a wrong query."""
         timeout_s = self.check.timeout_s
         try:
-            answer = web.get(self.url, timeout_s, {"query": query, "timeout": f"{timeout_s}s"})
+            answer = self.get(self.url, timeout_s, {"query": query, "timeout": f"{timeout_s}s"})
             body = json.loads(answer.body)
         except web.NoAnswer as error:
             raise NoData(f"Prometheus did not answer: {error}") from None

@@ -142,6 +142,11 @@ def recover(session: Session) -> None:
     session.execute(again.values(state="pending", ambiguous=True, not_before=table.created_at))
 
 
+def keys(session: Session) -> frozenset[str]:
+    """The keys of everything that people were told, or will be."""
+    return frozenset(session.scalars(sa.select(models.Outbox.key)))
+
+
 def counts(session: Session) -> dict[str, int]:
     """Rows by state."""
     query = sa.select(models.Outbox.state, sa.func.count()).group_by(models.Outbox.state)
