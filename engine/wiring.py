@@ -23,7 +23,6 @@ from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey
 from engine.domain.ports import Trigger
-from engine.domain.runbook import Snapshot
 from engine.evidence import key
 from engine.evidence.anchor import AnchorFile
 from engine.harness.patch import make_patch, next_number
@@ -197,11 +196,6 @@ def external_vault(settings: Settings, secret_id: str = "") -> VaultConnection:
 def known_shelf(settings: Settings) -> Shelf:
     """The runbooks, held to everything that this machine knows: its images, and where names lead."""
     return Shelf(settings.runbooks, gallery.names(settings.images), directory(settings))
-
-
-def proved(settings: Settings, snapshot: Snapshot) -> tuple[str, ...]:  # noqa: ARG001 - the place for more than lint
-    """What still keeps a runbook that lint accepts from being activated, each in a sentence; nothing when it may be."""
-    return ()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from engine.domain.errors import BadInput, Refused
 from engine.domain.incident import Person
 from engine.domain.runbook import Snapshot
 from engine.orchestration.adapters import SystemClock
+from engine.proving import proved
 from engine.runbooks import comparison
 from engine.runbooks.comparison import State
 from engine.settings import Settings, load
@@ -41,8 +42,9 @@ def _state(row: models.Activation) -> State:
 def activate(names: tuple[str, ...], every: bool, off: bool, reason: str) -> None:
     """Let runbooks be started exactly as they are now; without a name, say how each stands.
 
-    What is proved first: lint accepts it. Any later change of the YAML or of a file in its folder takes the activation
-    away by itself: the alert still opens an incident, and nothing starts.
+    What is proved first: lint accepts it, and each of its gates was seen green and red (`runbook test`). Any later
+    change of the YAML or of a file in its folder takes the activation away by itself: the alert still opens an
+    incident, and nothing starts.
     """
     values = load()
     shelf = wiring.known_shelf(values)
@@ -57,7 +59,7 @@ def activate(names: tuple[str, ...], every: bool, off: bool, reason: str) -> Non
         else:
             snapshots = [shelf.read(name) for name in chosen]  # all of them, or none
             for snapshot in snapshots:
-                _must_be_proved(values, snapshot)
+                _must_be_proved(snapshot)
             for snapshot in snapshots:
                 click.echo(_activated(database, snapshot, reason[:500]))
 
@@ -83,8 +85,8 @@ def _deactivated(database: Database, name: str, reason: str) -> str:
     return f"{name}: deactivated; its alerts open incidents, and start nothing"
 
 
-def _must_be_proved(values: Settings, snapshot: Snapshot) -> None:
-    wrong = wiring.proved(values, snapshot)
+def _must_be_proved(snapshot: Snapshot) -> None:
+    wrong = proved(snapshot)
     if wrong:
         name = snapshot.runbook.name
         raise BadInput(f"{name} is not proved: " + "; ".join(wrong), f"signalbox runbook test {name}")

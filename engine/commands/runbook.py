@@ -54,6 +54,7 @@ def runbook_new(name: str, other: str | None) -> None:
     click.echo(f"  edit them; editors complete by {SCHEMA}")
     click.echo(f"  signalbox runbook lint {name}        what is not safe yet, and how to mend it")
     click.echo(f"  signalbox runbook graph {name}       the line of steps, and what is measured")
+    click.echo(f"  signalbox runbook test {name}        its gates seen green and red, by the examples in tests.yaml")
     click.echo(f"  signalbox runbook activate {name}    from then on its alerts start it")
 
 

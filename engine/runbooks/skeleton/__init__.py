@@ -11,7 +11,9 @@ from engine.domain.directory import Address, Directory, Site
 HERE = Path(__file__).parent
 NAME = "example"
 TEXT = (HERE / "runbook.yaml").read_text()
-FILES: Mapping[str, bytes] = {path.name: path.read_bytes() for path in sorted(HERE.glob("*.sh"))}
+FILES: Mapping[str, bytes] = {
+    path.name: path.read_bytes() for path in sorted([*HERE.glob("*.sh"), HERE / "tests.yaml"])
+}
 IMAGES = frozenset({"step"})
 
 

@@ -64,10 +64,11 @@ def test_a_new_runbook_is_clean_and_says_what_to_do_next(run: Run, folder: Path)
     said = run("runbook", "new", "queue-stuck")
 
     assert said.exit_code == 0, said.output
-    for verb in ("lint", "graph", "activate"):
+    for verb in ("lint", "graph", "test", "activate"):
         assert f"signalbox runbook {verb} queue-stuck" in said.output
-    lint = run("runbook", "lint", "queue-stuck")
-    assert lint.exit_code == 0, lint.output
+    for verb in ("lint", "test"):
+        proof = run("runbook", verb, "queue-stuck")
+        assert proof.exit_code == 0, proof.output
     text = (folder / "queue-stuck.yaml").read_text()
     assert text.startswith("# yaml-language-server: $schema=runbook.v1.schema.json\n")
     assert "example/" not in text.replace(".example", "")
@@ -83,7 +84,7 @@ def test_a_new_runbook_changes_nothing_until_somebody_writes_it(run: Run, folder
     assert '{"cause": "unknown"}' in scripts["diagnose.sh"]
     assert "exit 1" in scripts["fix.sh"]
     assert "exit 1" in scripts["rollback.sh"]
-    for name in scripts:
+    for name in scripts.keys() - {"tests.yaml"}:
         subprocess.run(["sh", "-n", str(folder / "queue-stuck" / name)], check=True)
 
 
@@ -252,15 +253,18 @@ def test_activating_says_as_what_and_what_that_changes(run: Run, folder: Path) -
     assert run("runbook", "activate", "disk-full", "--off").output == "disk-full: is not activated\n"
 
 
-def test_what_is_not_proved_is_not_activated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The place where more than lint is demanded."""
+def test_what_is_not_proved_is_not_activated(run: Run, folder: Path) -> None:
+    """Each gate must have been seen green and red by examples, and notice when it is broken."""
     run("migrate")
-    monkeypatch.setattr("engine.wiring.proved", lambda *_: ("the gate tests-pass was never seen red",))
-    said = run("runbook", "activate", "disk-full")
+    examples = folder / "disk-full" / "tests.yaml"
+    whole = examples.read_text()
+    for text in (whole.replace("      bad: [{vector: [0.8]}, {vector: [0.1174]}", "      bad: [{vector: [0.9]}"), None):
+        examples.unlink() if text is None else examples.write_text(text)
+        said = run("runbook", "activate", "disk-full")
 
-    assert said.exit_code == 1
-    assert "disk-full is not proved: the gate tests-pass was never seen red" in said.output
-    assert "never activated" in run("runbook", "activate").output
+        assert said.exit_code == 1
+        assert "disk-full is not proved: " in said.output
+        assert "never activated" in run("runbook", "activate").output
 
 
 # -- grants
