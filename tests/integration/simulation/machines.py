@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.coordination import boundary, decisions, escalation, judging, lost
+from engine.coordination import boundary, decisions, escalation, judging, lost, machine
 from engine.domain import states
 from engine.domain.journey import Journey, Leg, LegKind
 from engine.domain.states import MOVES, Move, RunEvent, RunState, Verdict
@@ -23,7 +23,7 @@ def opened_by(verdict: Verdict) -> Break:
     """A gate opens by another verdict too."""
 
     def broken(patch: pytest.MonkeyPatch) -> None:
-        patch.setitem(judging.EVENT_OF_VERDICT, verdict, RunEvent.GATE_HELD)
+        patch.setitem(states.EVENT_OF_VERDICT, verdict, RunEvent.GATE_HELD)
 
     return broken
 
@@ -35,13 +35,13 @@ def a_move_skips_a_gate(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(states, "MOVES", moves)
     patch.setattr(migrate, "MOVES", moves)
     patch.setattr(states, "_BY_SOURCE_AND_EVENT", {(move.source, move.event): move for move in moves})
-    real = judging.halt
+    real = escalation.halt
 
     def onward(session: Any, run: Any, event: Any, now: Any, **rest: Any) -> Any:
         if states.move(run.state, event).target is not RunState.QUEUED:
             return real(session, run, event, now, **rest)
         following = rest["journey"].after(run.leg).id
-        return judging.machine.move(session, run, event, now, text="on", leg=following, detail=rest["detail"])
+        return machine.move(session, run, event, now, text="on", leg=following, detail=rest["detail"])
 
     patch.setattr(judging, "halt", onward)
 
