@@ -158,6 +158,8 @@ class Tree:
             table = [struct.unpack_from("<QH", block, at) for at in range(0, first, 12)]
         except struct.error:
             raise self._nonsense("a folder's table ends too early") from None
+        if not table:
+            raise self._nonsense("a folder's table is empty")
         ends = [begin for _, begin in table[1:]] + [len(block)]
         for (nid, begin), end in zip(table, ends, strict=True):
             name = block[begin:end].split(b"\0", 1)[0]

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from engine.domain.errors import BadInput
@@ -92,6 +92,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([(200, b"\x00")])  # a folder whose table is empty
 @given(st.lists(st.tuples(st.integers(0, 60_000), st.binary(min_size=1, max_size=12)), min_size=1, max_size=6))
 def test_an_image_with_bytes_changed_reads_or_is_refused(
     packed: Path, tmp_path: Path, changes: list[tuple[int, bytes]]
