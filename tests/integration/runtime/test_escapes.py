@@ -102,6 +102,8 @@ TIMED_OUT, LOST, SIGNALLED, EXITED = Ending.TIMED_OUT, Ending.VM_LOST, Ending.SI
 NO_END = r"no end within \d+ s(, and the VM did not obey a kill)?"
 GONE = "the VM is gone"
 KILLED = "ended by signal 9"
+MET = r"(; it met its limit of (memory|processes|disk): [^;]+)*"
+""" What the guest's kernel counted is said beside how it ended. """
 BOMBS: dict[str, Bomb] = {
     "fork bomb": Bomb("fork without end, each child in a session of its own", (TIMED_OUT,), NO_END, 6),
     "memory bomb": Bomb("take memory without end", (SIGNALLED, LOST, TIMED_OUT), f"{KILLED}|{GONE}|{NO_END}", 20),
@@ -264,8 +266,8 @@ def test_a_broken_vm_ends_its_step_with_a_clear_reason(bombed: dict[str, tuple[T
     result, grown_mb = bombed[name]
     bomb = BOMBS[name]
     assert result.stdout.startswith("begun\n"), result
-    assert result.ending in bomb.endings, result
-    assert re.fullmatch(bomb.reason, result.reason), result
+    assert result.ending in bomb.endings, (result.ending, result.code, result.reason, result.stderr)
+    assert re.fullmatch(f"({bomb.reason}){MET}", result.reason), result
     assert result.code == bomb.code
     assert result.seconds < PATIENCE * bomb.timeout_s + 60
     assert grown_mb < MOST_MB
@@ -279,7 +281,9 @@ def test_output_is_cut_and_connections_are_counted(bombed: dict[str, tuple[TaskR
     assert "afterwards: HTTP/1.1 200 OK" in bombed["many connections"][0].stdout
     rows = bombed["many connection frames"][0].connections
     assert {row.error for row in rows} >= {"too many connections at once"}
-    assert rows[-1].host == "(more)"
+    flood = [row for row in rows if row.error == "too many connections at once"]
+    assert len(flood) == 1
+    assert flood[0].count > 1000
     assert 0 < scene.service.most <= 2 * AT_ONCE
 
 

@@ -185,7 +185,7 @@ def agent_interrupted() -> None:
 @bomb
 def agent_frozen() -> None:
     group = Path("/sys/fs/cgroup")
-    if LIBC.mount(b"none", str(group).encode(), b"cgroup2", 0, b"") != 0:
+    if not (group / "cgroup.procs").exists() and LIBC.mount(b"none", str(group).encode(), b"cgroup2", 0, b"") != 0:
         raise OSError(ctypes.get_errno(), "cgroup2 could not be mounted")
     (group / "frozen").mkdir()
     (group / "frozen" / "cgroup.procs").write_text("1")
