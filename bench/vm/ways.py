@@ -179,7 +179,8 @@ def fleet(uri: str, images: Path, *, kvm: bool, most: int) -> Iterator[Fleet]:
         templates = Path(folder)
 
         def made(name: str, warm: int, saved: Path | None) -> LibvirtHypervisor:
-            one = LibvirtHypervisor(uri, images, f"{owner}-{name}", accel, warm=warm, templates=saved)  # type: ignore[arg-type]
+            # one owner: a template is good for its owner only, and one of them saves what the other clones
+            one = LibvirtHypervisor(uri, images, owner, accel, name, warm=warm, templates=saved)  # type: ignore[arg-type]
             stack.callback(one.close)
             return one
 
