@@ -15,6 +15,7 @@ from engine.orchestration.adapters import SystemClock
 from engine.proving import proved
 from engine.runbooks import comparison
 from engine.runbooks.comparison import State
+from engine.runbooks.shelf import Shelf
 from engine.settings import Settings, load
 from engine.store import activations, models
 from engine.store.session import Database
@@ -52,7 +53,7 @@ def activate(names: tuple[str, ...], every: bool, off: bool, reason: str) -> Non
     with wiring.known_database(values) as database:
         if not chosen:
             for name in shelf.names():
-                click.echo(f"{name}: {_stands(database, shelf.read(name))}")
+                click.echo(f"{name}: {_stands(database, shelf, name)}")
         elif off:
             for name in chosen:
                 click.echo(_deactivated(database, name, reason[:500]))
@@ -100,12 +101,12 @@ def _told(before: models.Activation | None, snapshot: Snapshot) -> str:
     return "\n".join([line, *(f"  {text}" for text in difference.splitlines())])
 
 
-def _stands(database: Database, snapshot: Snapshot) -> str:
-    with database.reading() as session:
-        try:
-            must_be_activated(session, snapshot)
-        except Refused as error:
-            return f"{error}\n  -> {error.remedy}"
-        row = activations.newest(session, snapshot.runbook.name)
-        assert row is not None  # noqa: S101 - it was found a moment ago, in the same look
-        return f"activated by {row.by_name or row.by} on {row.at:%Y-%m-%d %H:%M} UTC as {row.digest[:19]}"
+def _stands(database: Database, shelf: Shelf, name: str) -> str:
+    """How one stands; one that does not read says so, and does not hide the others."""
+    try:
+        snapshot = shelf.read(name)
+        with database.reading() as session:
+            row = must_be_activated(session, snapshot)
+    except (BadInput, Refused) as error:
+        return f"{error}\n  -> {error.remedy}"
+    return f"activated by {row.by_name or row.by} on {row.at:%Y-%m-%d %H:%M} UTC as {row.digest[:19]}"

@@ -168,7 +168,8 @@ def _of_run(session: Session, vm: Vm) -> Outlook:
     try:
         run = runs.get(session, vm.mark.run)
     except Conflict:
-        return Outlook(True, "The database knows no such run, so nothing waits for it.")
+        text = "The database knows no such run: is it the one of its worker (SIGNALBOX_HOME, SIGNALBOX_DATABASE_URL)?"
+        return Outlook(False, text)
     where = f"INC-{run.incident_number}, {run.leg}"
     attempt = runs.started_attempt(session, run.id)
     if attempt is None or attempt.id != vm.mark.task:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from engine.domain.errors import Refused
 from engine.domain.runbook import Snapshot
-from engine.store import activations
+from engine.store import activations, models
 from engine.store.session import Session
 
 
-def must_be_activated(session: Session, snapshot: Snapshot) -> None:
-    """Raises Refused, which says what changed since when and what to do."""
+def must_be_activated(session: Session, snapshot: Snapshot) -> models.Activation:
+    """Who activated it and when; raises Refused, which says what changed since when and what to do."""
     name = snapshot.runbook.name
     row = activations.newest(session, name)
     if row is None:
@@ -25,3 +25,4 @@ def must_be_activated(session: Session, snapshot: Snapshot) -> None:
             f"runbook {name} changed since {who} activated it on {when}",
             f"read: signalbox runbook diff {name} --activated. Then: signalbox runbook activate {name}, or put it back",
         )
+    return row

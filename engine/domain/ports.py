@@ -226,6 +226,9 @@ class Hypervisor(Protocol):
     def reachable(self) -> None:
         """Return quickly when a VM could be asked for now; raises Unavailable with a remedy."""
 
+    def shortage(self) -> str:
+        """Why a step would have to wait for memory now; empty when it would not. Being busy is not being unwell."""
+
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
 

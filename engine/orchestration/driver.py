@@ -259,7 +259,8 @@ class Driver:
                 check()
             except SignalboxError as error:
                 return f"{error}" + (f" ({error.remedy})" if error.remedy else "")
-        return ""
+        shortage = self.adapters.hypervisor.shortage()
+        return f"{shortage} (it goes on when other steps have ended)" if shortage else ""
 
     def bury(self) -> None:
         """Nothing of a run that does not move stays alive: what it minted dies, and is proved dead."""

@@ -163,10 +163,8 @@ class LibvirtHypervisor:
         return image.image_digest(self._images, image_name)
 
     def reachable(self) -> None:
-        """See `ports.Hypervisor.reachable`: also where memory is short, so that a run waits before it begins a step."""
+        """See `ports.Hypervisor.reachable`."""
         self._host.reachable()
-        if why := self.shortage():
-            raise Unavailable(why, "it goes on when other steps have ended")
 
     def keep_warm(self, image_name: str = "step") -> None:
         """Before the first task: find out how VMs run here, warn if slowly, and have one ready where there is a pool.
@@ -215,7 +213,7 @@ class LibvirtHypervisor:
         return f"VMs may use {self._memory.budget_mb} MB; up to {self._pool.most} of a make wait in the pool"
 
     def shortage(self) -> str:
-        """Why a usual task would have to wait for memory now; empty when it would not."""
+        """See `ports.Hypervisor.shortage`: for a usual task."""
         return self._memory.shortage(self._usual_cost_mb())
 
     def room(self) -> int:

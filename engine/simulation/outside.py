@@ -284,6 +284,10 @@ class SimulatedVms:
     def reachable(self) -> None:
         """Always."""
 
+    def shortage(self) -> str:
+        """Never."""
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class AsItIs:

@@ -182,6 +182,7 @@ class FakeHypervisor:
         self.prints: dict[str, tuple[str, ...]] = {}
         self.image = b"the image"
         self.down: SignalboxError | None = None
+        self.short = ""
         self.destroyed: list[str] = []
         self.lock = threading.Lock()
 
@@ -212,6 +213,9 @@ class FakeHypervisor:
     def reachable(self) -> None:
         if self.down is not None:
             raise self.down
+
+    def shortage(self) -> str:
+        return self.short
 
 
 def ended(ending: Ending = Ending.EXITED, code: int | None = 0, reason: str = "") -> TaskResult:

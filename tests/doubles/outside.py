@@ -169,6 +169,9 @@ class VmHost:
     def reachable(self) -> None:
         self._reached()
 
+    def shortage(self) -> str:
+        return ""
+
     def _reached(self) -> None:
         self.outside.chaos.point(At.LIBVIRT)
         if self.outside.libvirt_down is not None:

@@ -92,6 +92,10 @@ class ProcessHypervisor:
     def reachable(self) -> None:
         """Always."""
 
+    def shortage(self) -> str:
+        """Never."""
+        return ""
+
     # -- a VM
 
     def _born(self, task: VmTask, mark: Path) -> subprocess.Popen[bytes]:

@@ -267,6 +267,17 @@ def test_what_is_not_proved_is_not_activated(run: Run, folder: Path) -> None:
         assert "never activated" in run("runbook", "activate").output
 
 
+def test_one_that_does_not_read_says_so_and_hides_no_other(run: Run, folder: Path) -> None:
+    run("migrate")
+    run("runbook", "activate", "disk-full")
+    (folder / "broken.yaml").write_text("schema: [")
+    said = run("runbook", "activate")
+
+    assert said.exit_code == 0, said.output
+    assert "broken.yaml:1" in said.output
+    assert "disk-full: activated by " in said.output
+
+
 # -- grants
 
 

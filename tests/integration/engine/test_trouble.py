@@ -266,6 +266,24 @@ def test_a_start_while_libvirt_is_down_is_said(box: Box) -> None:
     assert "libvirt does not answer" in box.run().waits_for
 
 
+def test_a_run_waits_while_memory_is_short_and_being_busy_is_not_being_unwell(box: Box) -> None:
+    """A watchdog that restarts what is unwell must not do so because steps are at work."""
+    box.hypervisor.short = "memory for a VM: 600 MB needed"
+    box.fire()
+    box.go()
+
+    assert box.run().state is RunState.QUEUED
+    assert box.run().waits_for == "memory for a VM: 600 MB needed (it goes on when other steps have ended)"
+    assert box.hypervisor.ran == []
+    assert "libvirt" not in box.service.healthy()
+
+    box.hypervisor.short = ""
+    box.clock.pass_time(minutes=1)
+    box.watch.look_at_the_clock()
+    box.go()
+    assert box.run().state is RunState.AWAITING_APPROVAL
+
+
 def test_the_deadline_holds_while_something_is_down(box: Box) -> None:
     box.secrets.down = Unavailable("Vault is down")
     box.fire()
