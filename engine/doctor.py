@@ -196,6 +196,8 @@ def _libvirt(settings: Settings) -> Iterator[Finding]:
             held.extend(Finding(part=one.part, well=one.well, text=one.text, remedy=one.remedy) for one in found)
 
         hypervisor.reachable()
+        if why := hypervisor.shortage():
+            raise Unavailable(why, "there is no room for a trial VM: run it again when other steps have ended")
         try:
             seconds = hypervisor.trial_boot(look=look)
         except Unavailable as error:
