@@ -121,15 +121,18 @@ _RUN, _WORKER = sa.bindparam("run", type_=sa.String), sa.bindparam("worker", typ
 _SWITCH = sa.select(_SWITCHES.c.on).order_by(_SWITCHES.c.id.desc()).limit(1).scalar_subquery()
 """ The newest throw of the kill switch. """
 _LIVES = sa.select(_WORKERS.c.ended_at.is_(None)).where(_WORKERS.c.id == _WORKER).scalar_subquery()
-_LOCK = (
-    sa.select(_RUNS.c.version, _RUNS.c.incident_number, _INCIDENT.c.head_seq, _INCIDENT.c.head_hash, _SWITCH, _LIVES)
-    .join(_INCIDENT, _INCIDENT.c.number == _RUNS.c.incident_number)
-    .where(_RUNS.c.id == _RUN)
-    .with_for_update(of=[_RUNS, _INCIDENT], key_share=True)
-)
-_MAY_GO = sa.select(_SWITCH).where(
-    _RUNS.c.id == _RUN, _RUNS.c.worker == _WORKER, _RUNS.c.state.in_(sorted(LOST_WITH_ITS_WORKER))
-)
+
+
+def _locking(what: Any) -> Any:
+    of_run = sa.select(what, _INCIDENT.c.head_seq, _INCIDENT.c.head_hash, _SWITCH, _LIVES).join(
+        _INCIDENT, _INCIDENT.c.number == _RUNS.c.incident_number
+    )
+    return of_run.where(_RUNS.c.id == _RUN).with_for_update(of=[_RUNS, _INCIDENT], key_share=True)
+
+
+_LOCK = _locking(models.Run).execution_options(populate_existing=True)
+_LOCK_KNOWN = _locking(_RUNS.c.version)
+_MAY_GO = sa.select(_RUNS.c.state, _SWITCH).where(_RUNS.c.id == _RUN, _RUNS.c.worker == _WORKER)
 _TRIED = (
     sa.select(models.Attempt)
     .where(models.Attempt.run_id == _RUN)
@@ -147,7 +150,7 @@ _FOUND = (
 def may_go(session: Session, run_id: str, worker: str) -> bool:
     """Whether this worker may still begin what the run was moved for."""
     row = session.execute(_MAY_GO, {"run": run_id, "worker": worker}).one_or_none()
-    return row is not None and not row[0]
+    return row is not None and row[0] in LOST_WITH_ITS_WORKER and not row[1]
 
 
 def lock(session: Session, run_id: str, worker: str = "", known: models.Run | None = None) -> Locked:
@@ -155,21 +158,26 @@ def lock(session: Session, run_id: str, worker: str = "", known: models.Run | No
 
     `known`: as it was at the end of the transaction before; it is not read again if nobody wrote it since.
     """
-    row = session.connection().execute(_LOCK, {"run": run_id, "worker": worker}).one_or_none()
+    statement = _LOCK if known is None else _LOCK_KNOWN
+    row = session.execute(statement, {"run": run_id, "worker": worker}).one_or_none()
     if row is None:
         raise Conflict(f"there is no run {run_id}")
-    version, number, seq, link, on, living = row
-    if known is not None and known.version == version:
+    found, seq, link, on, living = row
+    if known is None:
+        run: models.Run = found
+    elif known.version == found:
         session.add(known)
+        run = known
     else:
-        known = get(session, run_id)
-    chain.know_head(session, number, chain.head_of(seq, link))
-    return Locked(known, bool(on), bool(living))
+        run = get(session, run_id)
+    chain.know_head(session, run.incident_number, chain.head_of(seq, link))
+    return Locked(run, bool(on), bool(living))
 
 
 def compare_and_set(session: Session, run: models.Run, **values: Any) -> models.Run:
     """Update a run; it is written with the transaction, which fails with Conflict if the run moved on meanwhile."""
-    session.add(run)  # it may have been read in another transaction: then its version tells whether it is still so
+    if run not in session:  # it was read in another transaction: its version tells whether it is still so
+        session.add(run)
     for name, value in values.items():
         setattr(run, name, value)
     return run
