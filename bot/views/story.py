@@ -138,8 +138,9 @@ def tested(run: RunView, approval: ApprovalView) -> VerdictView | None:
 
 def tally(verdict: VerdictView) -> str:
     """How many checks of a gate held."""
-    held = sum(check.verdict is Verdict.HELD for check in verdict.checks)
-    return f"{held} of {len(verdict.checks)} checks held"
+    counted = [check for check in verdict.checks if not check.shadow]
+    held = sum(check.verdict is Verdict.HELD for check in counted)
+    return f"{held} of {len(counted)} checks held"
 
 
 def measured(check: CheckView) -> str:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
-
 from engine.domain.errors import BadInput, SignalboxError
-from engine.domain.gate import Check, CommandCheck, Facts, Json, Parse, Sample
+from engine.domain.gate import Check, CommandCheck, Facts, Json, Sample
 from engine.domain.ports import Probe, ProbeAnswer
 from engine.domain.states import Verdict
 from engine.gates import evidence
 from engine.gates.condition import judge
 from engine.gates.filling import fill
-
-MAX_OUTPUT = 64 * 1024
-
-_INT = re.compile(r"[+-]?\d{1,18}")
-_PERCENT = re.compile(r"^\s*(\d{1,6}(?:\.\d{1,6})?)\s?%\s*$", re.MULTILINE)
+from engine.gates.parsing import parse
 
 
 def measure(check: Check, facts: Facts, probe: Probe) -> Sample:
@@ -51,44 +44,3 @@ def _judge(check: CommandCheck, argv: tuple[str, ...], answer: ProbeAnswer) -> S
     except ValueError as error:
         return Sample(verdict=Verdict.ERROR, why=f"output of {argv[0]}: {error}", seen=seen)
     return judge(check.expect, {"out": out, "code": answer.code}, seen)
-
-
-def parse(stdout: str, how: Parse) -> Json:
-    """The variable `out`; raises ValueError. INT: nothing but one integer. PERCENT: one line that is `N%`, as df's."""
-    if len(stdout) > MAX_OUTPUT:
-        raise ValueError(f"more than {MAX_OUTPUT // 1024} KiB")
-    match how:
-        case Parse.TEXT:
-            return stdout
-        case Parse.LINES:
-            return list(stdout.splitlines())
-        case Parse.JSON:
-            return _json(stdout)
-        case Parse.INT:
-            if not _INT.fullmatch(stdout.strip()):
-                raise ValueError("not one integer")
-            return int(stdout)
-        case Parse.PERCENT:
-            found = _PERCENT.findall(stdout)
-            if len(found) != 1:
-                raise ValueError(f"{len(found)} lines with a percentage, not one")
-            return float(found[0])
-
-
-def _json(stdout: str) -> Json:
-    try:
-        value: Json = json.loads(stdout, parse_constant=_refuse, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return value
-
-
-def _refuse(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found

@@ -91,6 +91,7 @@ def _result(record: dict[str, Any], inputs: dict[str, str], found: list[str]) ->
         why=record["why"],
         samples=samples,
         independent=record["independent"],
+        shadow=record.get("shadow", False),
     )
 
 
