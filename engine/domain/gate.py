@@ -122,9 +122,9 @@ class SqlCheck:
 class LogCheck:
     """What the verifier's command prints on the target, line by line, since the change (without one: `within_s`).
 
-    Every pattern of `present` is in some line, none of `absent` in any. A line begins with its time (ISO 8601 or
-    seconds since 1970); one that does not belongs to the line before. No line since then is no data. `for_s`: the log
-    is read no sooner than so long after the change.
+    Every pattern of `present` is in some line, none of `absent` in any. A line begins with its time (ISO 8601, or
+    seconds since 1970); one that does not belongs to the line before. `utc`: a time without a zone is UTC; otherwise it
+    says nothing. No line since then is no data. `for_s`: the log is read no sooner than so long after the change.
     """
 
     id: str
@@ -132,6 +132,7 @@ class LogCheck:
     run: tuple[str, ...]
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    utc: bool = False
     within_s: int = 600
     for_s: int = 0
     timeout_s: int = 60
