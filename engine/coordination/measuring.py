@@ -91,7 +91,7 @@ class Measuring:
             why = f"the control did not see what it must see: {known.why}"
             return Sample(verdict=Verdict.INCONCLUSIVE, why=why, seen={"control": known.seen})
         sample = self._measure(check)
-        seen: Json = {**sample.seen} if isinstance(sample.seen, dict) else {"seen": sample.seen}
+        seen = sample.seen if isinstance(sample.seen, dict) else {"seen": sample.seen}
         return replace(sample, seen={**seen, "control": known.seen})
 
     def _measure(self, check: Check) -> Sample:

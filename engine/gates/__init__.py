@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.domain.directory import Directory
 from engine.domain.ports import GateKinds
-from engine.gates import command, digest, expr, http, log, pattern, promql
+from engine.gates import command, diff, digest, expr, http, log, pattern, policy, promql, schema
 
 
 def kinds(directory: Directory, prometheus_url: str) -> GateKinds:
@@ -17,4 +17,7 @@ def kinds(directory: Directory, prometheus_url: str) -> GateKinds:
         "pattern": pattern.measure,
         "digest": digest.measure,
         "expr": expr.measure,
+        "schema": schema.measure,
+        "diff": diff.measure,
+        "policy": policy.measure,
     }
