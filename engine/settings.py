@@ -152,6 +152,7 @@ class _SiteFile(BaseModel):
     ports: dict[int, str] = Field(default_factory=dict)
     ssh_host_key: str | None = None
     http_url: str | None = None
+    database_ca: str | None = None
 
 
 def _address(text: str) -> Address:
@@ -175,7 +176,13 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
                 raise ValueError(f"{name!r} is not the name of a host; quote it")
             site = _SiteFile.model_validate(value)
             ports = {port: _address(text) for port, text in site.ports.items()}
-            sites[name] = Site(name=name, ports=ports, ssh_host_key=site.ssh_host_key, http_url=site.http_url)
+            sites[name] = Site(
+                name=name,
+                ports=ports,
+                ssh_host_key=site.ssh_host_key,
+                http_url=site.http_url,
+                database_ca=site.database_ca,
+            )
         measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {error}", "see README, section Sites") from None

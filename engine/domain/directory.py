@@ -22,12 +22,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL."""
+    """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL.
+
+    `database_ca`: the file of certificates that its database is verified with; without it, it is not.
+    """
 
     name: str
     ports: Mapping[int, Address] = field(default_factory=dict)
     ssh_host_key: str | None = None
     http_url: str | None = None
+    database_ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

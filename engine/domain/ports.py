@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.domain.alert import Alert, Delivery
 from engine.domain.chain import Head
@@ -275,6 +276,25 @@ class Probe(Protocol):
     """Runs a command on a target as the verifier, in a VM of its own. Bound to one run and gate by orchestration."""
 
     def __call__(self, target: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseAccess:
+    """The verifier's own way into a target's database. `host` is a name of the directory, `port` one of its ports."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
+
+
+@runtime_checkable
+class DatabaseProbe(Protocol):
+    """What a probe also is where the verifier may enter databases."""
+
+    def database(self, target: str, timeout_s: float) -> AbstractContextManager[DatabaseAccess]:
+        """The password lives as long as the block. Raises SignalboxError on entering, or when its token lives on."""
 
 
 class Measure(Protocol):
