@@ -314,6 +314,17 @@ def asked(check: Check) -> tuple[Check, ...]:
     return () if control is None else (control,)
 
 
+def looked_into(check: Check) -> tuple[str, ...]:
+    """The steps whose artefacts a check reads."""
+    match check:
+        case DiffCheck():
+            return (check.of,) if check.against is None else (check.of, check.against)
+        case PolicyCheck() if check.file is not None:
+            return (check.of,)
+        case _:
+            return ()
+
+
 def commands(check: Check) -> tuple[tuple[str, ...], ...]:
     """Every command line that a check runs on its target, its members and control apart."""
     match check:

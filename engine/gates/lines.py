@@ -16,16 +16,10 @@ MAX_LINES = 5000
 MAX_LINE = 4096
 
 
-def check_pattern(pattern: str) -> None:
-    """Raise ValueError, with one line for a person, for what is no pattern or one that matches everything."""
-    if not 0 < len(pattern) <= MAX_PATTERN:
-        raise ValueError(f"a pattern has 1 to {MAX_PATTERN} characters")
-    if matching(pattern, [""]):
-        raise ValueError(f"{pattern!r} matches even an empty line")
-
-
 def matching(pattern: str, lines: Sequence[str]) -> tuple[str, ...]:
     """The lines in which the pattern is found; raises ValueError for a bad pattern or too much text."""
+    if not 0 < len(pattern) <= MAX_PATTERN:
+        raise ValueError(f"a pattern has 1 to {MAX_PATTERN} characters")
     if len(lines) > MAX_LINES:
         raise ValueError(f"more than {MAX_LINES} lines")
     if any(len(line) > MAX_LINE for line in lines):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.domain.gate import Check, CommandCheck, HttpCheck, PromqlCheck
+from engine.domain.gate import INDEPENDENT, Check, QuorumCheck, asked
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target
-from engine.runbooks.format import RunbookEdge
+from engine.runbooks.check_format import AnyCheck
+from engine.runbooks.format import GateEdge, RunbookEdge, ScriptEdge, UndoEdge
 from engine.runbooks.positions import Place
 
 
@@ -68,7 +69,7 @@ class Book:
         return found[-1] if found else None
 
     def check_lists(self) -> Iterator[tuple[Place, int, str, tuple[Check, ...]]]:
-        """Every list of checks: its place, the step's index, the id of the step it judges, the checks."""
+        """Every list of checks: its place, the step's index, the id of the step it judges, the checks that count."""
         for at, gate in self.gates():
             yield ("steps", at, "checks"), at, gate.of, gate.checks
         for at, step in self.scripts():
@@ -76,12 +77,36 @@ class Book:
                 yield ("steps", at, "rollback", "checks"), at, step.id, step.rollback.checks
 
     def checks(self) -> Iterator[tuple[Place, int, Check]]:
-        """Every check: its place, the index of its step, the check."""
-        for place, at, _, checks in self.check_lists():
-            for number, check in enumerate(checks):
-                yield (*place, number), at, check
+        """Every check: its place, its step's index, itself. Also those in shadow, members of a quorum, controls."""
+        for place, at, edges, counted, shadow in self._lists():
+            by_mode = {"block": iter(counted), "shadow": iter(shadow)}
+            for number, edge in enumerate(edges):
+                yield from _with_inner((*place, number), at, next(by_mode[edge.mode]))
+
+    def names_of_checks(self) -> Iterator[tuple[Place, tuple[str, ...]]]:
+        """Every list of checks in the file: its place, and what its checks are called."""
+        return ((place, tuple(edge.id for edge in edges)) for place, _, edges, _, _ in self._lists())
+
+    def _lists(self) -> Iterator[tuple[Place, int, list[AnyCheck], tuple[Check, ...], tuple[Check, ...]]]:
+        for at, (edge, step) in enumerate(zip(self.file.steps, self.runbook.steps, strict=True)):
+            if isinstance(edge, GateEdge) and isinstance(step, GateStep):
+                yield ("steps", at, "checks"), at, edge.checks, step.checks, step.shadow
+            elif isinstance(edge, ScriptEdge) and isinstance(step, ScriptStep) and step.rollback:
+                undo = edge.rollback
+                edges = undo.checks if isinstance(undo, UndoEdge) else []
+                yield ("steps", at, "rollback", "checks"), at, edges, step.rollback.checks, step.rollback.shadow
+
+
+def _with_inner(place: Place, at: int, check: Check) -> Iterator[tuple[Place, int, Check]]:
+    yield place, at, check
+    inner = asked(check)
+    if isinstance(check, QuorumCheck):
+        for number, member in enumerate(inner):
+            yield from _with_inner((*place, "checks", number), at, member)
+    else:
+        yield from (((*place, "control"), at, control) for control in inner)
 
 
 def target_of(check: Check) -> str | None:
     """The target that a check measures; None for those that measure nothing."""
-    return check.target if isinstance(check, (CommandCheck, HttpCheck, PromqlCheck)) else None
+    return check.target if isinstance(check, INDEPENDENT) else None
