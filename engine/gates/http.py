@@ -15,8 +15,8 @@ from engine.gates.condition import judge
 from engine.gates.filling import fill
 
 
-def build(directory: Directory) -> Measure:
-    """The kind, bound to the directory: a runbook names a target, never an address."""
+def build(directory: Directory, get: web.Get = web.get) -> Measure:
+    """The kind, bound to the directory: a runbook names a target, never an address. `get`: who asks."""
 
     def measure(check: Check, facts: Facts, probe: Probe) -> Sample:  # noqa: ARG001 - the port has it
         """Ask once. A service that does not answer is FAILED: that is a measurement of the service."""
@@ -27,7 +27,7 @@ def build(directory: Directory) -> Measure:
         except SignalboxError as error:
             return Sample(verdict=Verdict.ERROR, why=f"{error}. {error.remedy}".rstrip(". "))
         try:
-            answer = web.get(url, check.timeout_s)
+            answer = get(url, check.timeout_s)
         except web.NoAnswer as error:
             return Sample(verdict=Verdict.FAILED, why=f"{check.path} of {check.target}: {error}", seen={"url": url})
         except web.TooMuch as error:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from engine.domain import template
@@ -26,7 +27,7 @@ from engine.gates import evidence
 from engine.gates.condition import judge
 from engine.gates.parsing import strict_json
 
-SESSION = "engine.gates.sql_session"
+SESSION = Path(__file__).with_name("sql_session.py")
 GRACE_S = 5.0
 MAX_ROW = 16 * 1024
 MAX_ANSWER = 256 * 1024
@@ -67,10 +68,11 @@ def in_a_process(question: Question) -> tuple[str, ...]:
     """See `Ask`."""
     if importlib.util.find_spec("psycopg") is None:
         raise Wrong("psycopg is not installed here: install signalbox with the extra `postgres`")
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {"PYTHONPATH": path, "HOME": "/nonexistent", "LANG": "C.UTF-8"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", SESSION],
+            [sys.executable, "-P", str(SESSION)],  # -P: its folder's http.py is not the standard library's
             input=json.dumps(asdict(question)).encode(),
             capture_output=True,
             env=environment,

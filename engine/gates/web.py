@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import requests
 import urllib3.exceptions
@@ -37,6 +38,12 @@ class TooMuch(Exception):
 
 
 Outcome = Answer | NoAnswer | TooMuch
+
+
+class Get(Protocol):
+    """What `get` is to the kinds: the outermost thing that they ask, which `engine.proving` answers from a record."""
+
+    def __call__(self, url: str, timeout_s: float, params: Mapping[str, str] | None = None, /) -> Answer: ...
 
 
 def get(url: str, timeout_s: float, params: Mapping[str, str] | None = None) -> Answer:
