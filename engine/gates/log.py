@@ -2,12 +2,15 @@
 
 No line since then never holds, also where nothing is to be present: silence may be a log that nobody writes any more.
 The clock of the target dates the lines, so it is asked in the same breath; one that is wrong cannot tell before from
-after.
+after. Of a log that is only shown in part, the part reaches back to the change.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from engine.domain.gate import Check, Facts, Json, LogCheck, Sample
@@ -28,6 +31,9 @@ _TIME = re.compile(
         (?: [.,] (?P<part>\d{1,9}) )? (?P<zone> Z | [+-]\d\d:?\d\d )? (?= [\s\]] | $ )""",
     re.ASCII | re.VERBOSE,
 )
+
+_MOST = re.compile(r"-[cn](?P<number>[0-9]*)|--(?:bytes|lines)=(?P<long>[0-9]+)", re.ASCII)
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 def measure(check: Check, facts: Facts, probe: Probe) -> Sample:
@@ -50,6 +56,9 @@ def measure(check: Check, facts: Facts, probe: Probe) -> Sample:
     try:
         lines = since_then(text, since, utc=check.utc)
         seen: dict[str, Json] = {"run": ran.seen["run"], "since": since.isoformat(), "lines": len(lines)}
+        if lines and is_cut(ran.argv, text) and len(lines) == len(since_then(text, BEGINNING, utc=check.utc)):
+            why = f"{ran.argv[0]} shows only the end, and nothing from before {since.isoformat()}: what was between?"
+            return Sample(verdict=Verdict.INCONCLUSIVE, why=why, seen=seen)
         return _judge(check, lines, seen)
     except ValueError as error:
         return Sample(verdict=Verdict.ERROR, why=f"output of {ran.argv[0]}: {error}", seen=ran.seen)
@@ -94,6 +103,21 @@ def _moment(found: re.Match[str], *, utc: bool) -> datetime:
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{found[0]!r} is no time") from None
     return moment.astimezone(UTC)
+
+
+def is_cut(argv: Sequence[str], text: str) -> bool:
+    """Whether a command that shows the end of a log (tail, journalctl -n) has shown as much as it was to."""
+    program = argv[0].rsplit("/", 1)[-1]
+    if program not in {"tail", "journalctl"}:
+        return False
+    most = {"lines": 10} if program == "tail" else {}
+    for word, following in itertools.pairwise((*argv, "")):
+        found = _MOST.fullmatch(word)
+        number = (found["number"] or found["long"] or following) if found else ""
+        if found and number.isdecimal():
+            most = {"bytes" if "c" in word or "bytes" in word else "lines": int(number)}
+    lines = text.count("\n")
+    return len(text.encode()) >= most.get("bytes", sys.maxsize) or lines >= most.get("lines", sys.maxsize)
 
 
 def _judge(check: LogCheck, lines: tuple[str, ...], seen: dict[str, Json]) -> Sample:
