@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from engine.coordination import orders
 from engine.coordination.orders import World
 from engine.domain.errors import Refused, SignalboxError
-from engine.domain.gate import Facts, Json, looked_into
+from engine.domain.gate import Facts, Json
 from engine.domain.journey import Journey, Leg, LegKind, Role
 from engine.domain.runbook import ScriptStep, Snapshot
 from engine.domain.states import AttemptState
+from engine.domain.within import looked_into
 from engine.store import models, runs
 from engine.store.session import Session
 

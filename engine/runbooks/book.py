@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.domain.gate import INDEPENDENT, Check, QuorumCheck, asked
+from engine.domain.gate import INDEPENDENT, Check, QuorumCheck
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target
+from engine.domain.within import asked
 from engine.runbooks.check_format import AnyCheck
 from engine.runbooks.format import GateEdge, RunbookEdge, ScriptEdge, UndoEdge
 from engine.runbooks.positions import Place

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.domain.gate import INDEPENDENT, OFF_HOST, DigestCheck, PromqlCheck, guaranteed
+from engine.domain.gate import INDEPENDENT, OFF_HOST, DigestCheck, PromqlCheck
 from engine.domain.runbook import Access, GateStep, ScriptStep
+from engine.domain.within import guaranteed
 from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.format import ScriptEdge
 

@@ -24,10 +24,9 @@ from engine.domain.gate import (
     QuorumCheck,
     SchemaCheck,
     SqlCheck,
-    asked,
-    commands,
 )
 from engine.domain.runbook import ScriptStep
+from engine.domain.within import asked, commands
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
 

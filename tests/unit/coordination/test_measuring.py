@@ -26,11 +26,11 @@ from engine.domain.gate import (
     Sampling,
     SqlCheck,
     definition,
-    guaranteed,
 )
 from engine.domain.journey import Leg
 from engine.domain.ports import GateKinds, Measure, Probe
 from engine.domain.states import Verdict
+from engine.domain.within import guaranteed
 from tests.doubles.engine import FakeClock
 from tests.unit.coordination.test_judging import FACTS, gate, no_probe
 

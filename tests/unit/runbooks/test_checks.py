@@ -6,6 +6,7 @@ import json
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 from engine.domain.gate import (
     Check,
@@ -27,6 +28,7 @@ from engine.domain.gate import (
 from engine.domain.runbook import GateStep
 from engine.gates.schema import KEYWORDS
 from engine.runbooks.check_format import AnyCheck, JsonSchemaEdge
+from tests.architecture.test_readme import README, blocks
 from tests.unit.runbooks.good import Raw, problems, raw, restore, step
 
 SQL = {"id": "q", "type": "sql", "target": "production", "query": "SELECT 1 AS n", "expect": "rows[0].n == 1"}
@@ -308,3 +310,9 @@ def test_the_time_that_checks_may_take_counts_towards_the_deadline() -> None:
     two = {"a": {"run": ["x"]}, "b": {"run": ["y"]}}
     pattern = {**PATTERN, "timeout": "10m", "causes": {"k": {"facts": two, "expect": "a == b"}}}
     assert needed(pattern) == plain + 10
+
+
+def test_the_checks_that_readme_shows_load() -> None:
+    (shown,) = [block for block in blocks(README.read_text()) if block.text.startswith("checks:\n")]
+
+    assert problems(book(*yaml.safe_load(shown.text)["checks"])) == []
