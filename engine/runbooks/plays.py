@@ -1,7 +1,8 @@
 """Reads the playbooks of a runbook's folder as far as lint needs it. Called by `rules.playbooks`.
 
 Every YAML file of a playbook's folder is read, whoever includes it: a list is one of plays or tasks, a mapping one of
-variables. Nothing of Ansible is run or needed.
+variables. What lies in `files` and `templates` is carried to the target: data, of whatever kind, which no play may
+include. Nothing of Ansible is run or needed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from engine.runbooks.positions import Document, Place, Value
 YAML = (".yml", ".yaml")
 LISTS = ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always")
 """ Where tasks stand in a play or in a block. """
+DATA = frozenset({"files", "templates"})
 BUILTIN = ("ansible.builtin.", "ansible.legacy.")
 
 
@@ -90,9 +92,14 @@ def folders(book: Book) -> Iterator[tuple[Place, Script, Folder]]:
         documents = {
             path: positions.read(data.decode("utf-8", "replace"))
             for path, data in sorted(parts.items())
-            if path.endswith(YAML)
+            if path.endswith(YAML) and not is_data(path.removeprefix(script.folder))
         }
         yield place, script, Folder(script.folder, parts, documents)
+
+
+def is_data(path: str) -> bool:
+    """Whether a file, by its path within the playbook's folder, is for the target and nothing that Ansible reads."""
+    return not DATA.isdisjoint(path.split("/")[:-1])
 
 
 def plain(key: str) -> str:

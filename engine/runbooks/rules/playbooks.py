@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from engine.domain import image_names
 from engine.domain.runbook import Tool
 from engine.runbooks.book import Book, Finding
-from engine.runbooks.plays import Entry, Folder, folders, plain
+from engine.runbooks.plays import Entry, Folder, folders, is_data, plain
 from engine.runbooks.positions import Value
 from engine.runbooks.rule import Edit, Example, rule
 
@@ -36,7 +36,7 @@ def example(play: str = _PLAY, *more: Edit, **files: bytes) -> Example:
 def playbooks_can_be_read(book: Book) -> Iterator[Finding]:
     """A playbook lies in a folder of its own within the runbook's folder, of which every file is on the digest. It and
     every other YAML file there is plain YAML, as a runbook is: no anchors, no tags, no key twice. What cannot be read
-    here, nobody reviewed."""
+    here, nobody reviewed. What lies in `files` and `templates` is data for the target and may be anything."""
     for place, script, folder in folders(book):
         if not folder.path:
             mend = "move it into a folder, such as play/site.yml"
@@ -155,7 +155,8 @@ def plays_run_nothing_beside(book: Book) -> Iterator[Finding]:
 
 def _beside(folder: Folder) -> Iterator[tuple[str, str]]:
     for file, data in sorted(folder.files.items()):
-        if _BESIDE.search(file.removeprefix(folder.path)):
+        inside = file.removeprefix(folder.path)
+        if _BESIDE.search(inside) and not is_data(inside):
             yield f"{file} would run beside the playbook, or says what the engine says", "remove it"
         if data.startswith(b"$ANSIBLE_VAULT"):
             yield f"{file} is encrypted by ansible-vault", "declare a secret of the step"
@@ -193,8 +194,9 @@ def playbooks_stay_in_their_folder(book: Book) -> Iterator[Finding]:
     on no digest, and what a variable names cannot be decided. Roles are folders under `roles/`."""
     for place, _, folder in folders(book):
         for entry in folder.entries:
-            for name in (*_included(entry), *_copied(entry)):
-                fault = _outside(folder, name)
+            included = [(name, "is data for the target" * is_data(f"{name}/")) for name in _included(entry)]
+            for name, data in (*included, *((name, "") for name in _copied(entry))):
+                fault = _outside(folder, name) or data
                 if fault:
                     yield Finding(place, f"{entry.where}: {name!r:.80} {fault}", "name a file of the playbook's folder")
             for role in _roles(entry):

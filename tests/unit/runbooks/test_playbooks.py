@@ -109,6 +109,24 @@ def test_every_file_of_the_folder_counts_whoever_includes_it(rule: str, name: st
     assert any(says in problem for problem in problems), problems
 
 
+def test_what_is_carried_to_the_target_may_be_anything_and_is_never_included() -> None:
+    data = {
+        "files__compose.yml": b"a: &x 1\nb: *x\nports: [!x 1]\n",
+        "files__app.ini": b"",
+        "templates__x.py": b"x={{ y }}\n",
+    }
+    assert judged(example(task("{copy: {src: compose.yml, dest: /x}}"), **data)) == []
+
+    for include in (
+        "include_tasks: files/compose.yml",
+        "include_vars: {dir: files}",
+        "include_vars: {dir: templates/}",
+    ):
+        problems = judged(example(task(f"{{{include}}}"), **data))
+        assert rules(problems) == {"L044"}
+        assert "is data for the target" in problems[0]
+
+
 def test_a_playbook_has_a_folder_of_its_own_and_is_there() -> None:
     moved = example(task("{ping: {}}"), Edit("diagnose", "playbook: play/site.yml", "playbook: site.yml"))
     assert rules(said(moved.text, moved.folder)) == {"L022"}
