@@ -41,7 +41,7 @@ def whole(targets: Mapping[str, World], hypervisor: LibvirtHypervisor, tmp_path:
 def test_drift_is_mended_on_staging_and_then_on_production(whole: Whole) -> None:
     """What is edited after the test voids the yes; put back, it is measured and asked anew."""
     before = whole.targets["production"].tree()
-    run = whole.go()
+    run = whole.fire()
     assert run.state is RunState.AWAITING_APPROVAL, [one.why for one in run.escalations]
     assert whole.config("staging") == WANTED
     assert whole.targets["production"].tree() == before
@@ -71,7 +71,7 @@ def test_a_playbook_that_leaves_the_file_open_to_all_halts_at_the_gate(whole: Wh
         "ansible-drift/play/site.yml", 'dest: "{{ config }}", mode: "0664"', 'dest: "{{ config }}", mode: "0666"'
     )
 
-    run = whole.go()
+    run = whole.fire()
 
     assert (run.state, run.leg) == (RunState.HALTED, "tests-pass"), [one.why for one in run.escalations]
     assert whole.targets["production"].tree() == before
@@ -82,7 +82,7 @@ def test_a_playbook_that_leaves_the_file_open_to_all_halts_at_the_gate(whole: Wh
 def test_what_production_does_not_take_is_undone_by_a_persons_decision(whole: Whole) -> None:
     """Production runs an older release, which does not know one of the settings: its gate says so."""
     before = whole.config("production")
-    run = whole.go()
+    run = whole.fire()
     assert run.state is RunState.AWAITING_APPROVAL, [one.why for one in run.escalations]
     whole.service.approve(run.approvals[-1].token, ANA, yes=True)
     run = whole.go()

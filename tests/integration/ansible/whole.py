@@ -91,7 +91,7 @@ class Whole:
     service: Service = field(init=False)
 
     def __post_init__(self) -> None:
-        watch = Watch(self.database, self.adapters)
+        self._watch = Watch(self.database, self.adapters)
         self._worker = make_worker(
             self.database,
             self.adapters,
@@ -104,9 +104,13 @@ class Whole:
         )
         self._worker.claim.join(self.adapters.clock.now())
         people = People(approvers=(ANA.id,))
-        self.service = Service(self.database, self.adapters, watch, self._worker, people, FakeHarness())
+        self.service = Service(self.database, self.adapters, self._watch, self._worker, people, FakeHarness())
+
+    def fire(self) -> RunView:
+        """The alert comes in: a run starts with the runbook as it is now, and goes as far as it comes by itself."""
         self.service.receive("fake", {"Authorization": "Bearer token"}, b"CheckoutConfigurationDrift firing")
-        watch.drain()
+        self._watch.drain()
+        return self.go()
 
     def go(self) -> RunView:
         """Drive the run as far as it comes by itself."""
@@ -146,7 +150,7 @@ def two_targets(image: Path, folder: Path, fault: Fault) -> Iterator[Mapping[str
 
 @contextmanager
 def installation(targets: Mapping[str, World], hypervisor: LibvirtHypervisor, folder: Path) -> Iterator[Whole]:
-    """Signalbox with a copy of the runbook; an alert came in."""
+    """Signalbox with a copy of the runbook."""
     runbooks = folder / "runbooks"
     shutil.copytree(ROOT / "runbooks" / "ansible-drift", runbooks / "ansible-drift")
     shutil.copy(ROOT / "runbooks" / "ansible-drift.yaml", runbooks)
