@@ -10,7 +10,7 @@ from engine.domain.directory import Directory, Site
 from engine.domain.errors import Refused
 from engine.domain.journey import Journey, Leg, LegKind
 from engine.domain.ports import Reach
-from engine.domain.runbook import Access, Endpoint, Grant, ScriptStep, Snapshot, Target
+from engine.domain.runbook import PER_TARGET, Access, Endpoint, Grant, ScriptStep, Snapshot, Target, Tool
 from engine.domain.states import AttemptState
 from engine.store import models, runs
 from engine.store.session import Session
@@ -29,7 +29,8 @@ class World:
     image_errors: Mapping[str, str]
     shelf_digest: str | None
     runner_version: str
-    preview: Callable[[bytes], str]
+    content: Callable[[ScriptStep, bytes], str]
+    preview: Callable[[ScriptStep, bytes], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,15 @@ def uses(session: Session, run: models.Run, step: ScriptStep) -> str | None:
         if attempt.step == step.uses and attempt.state is AttemptState.FINISHED and attempt.artefact_digest:
             return attempt.artefact_digest
     raise Refused(f"step {step.id} needs the artefact of {step.uses}, and there is none", "retry from that step")
+
+
+def _same_everywhere(
+    session: Session, run: models.Run, step: ScriptStep, world: World, artefact: str | None
+) -> str | None:
+    """The digest of what of the artefact is the same on every target: of all of it, but for what is made for one."""
+    if artefact is None or step.tool not in PER_TARGET:
+        return artefact
+    return world.content(step, runs.artefact(session, run.id, artefact))
 
 
 def reaches(grant: Grant, directory: Directory, values: Mapping[str, Mapping[str, str]]) -> tuple[Reach, ...]:
@@ -110,7 +120,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     neutral = tuple(template.fill(arg, values, keep=frozenset({"target"})) for arg in script.args)
     uses_digest = uses(session, run, step)
     content = digest.content_digest(
-        artefact=uses_digest,
+        artefact=_same_everywhere(session, run, step, world, uses_digest),
         runner=world.runner_version,
         script=digest.of_bytes(snapshot.files[script.file]),
         args=neutral,
@@ -120,6 +130,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     evidence = runs.held_evidence(session, run.id, gates_before(journey, leg.id))
     order = digest.order_digest(
         content=content,
+        artefact=uses_digest,
         run=run.id,
         leg=leg.id,
         target=_target_facts(target, site),
@@ -186,8 +197,10 @@ def _lines(
 ) -> Mapping[str, str]:
     """The order in a person's words, for the approval message."""
     script = leg.script.file if leg.script else ""
+    tool = "" if step.tool is Tool.SCRIPT else f"{step.tool} "
     return {
-        "Change": f"{script} {' '.join(args)}".strip() + (f", with fix {uses_digest[7:19]}" if uses_digest else ""),
+        "Change": f"{tool}{script} {' '.join(args)}".strip()
+        + (f", with fix {uses_digest[7:19]}" if uses_digest else ""),
         "Target": f"{target.name} ({target.host})" if target else "none",
         "Artefact": uses_digest or "none",
         "Content": content,

@@ -18,7 +18,7 @@ from engine.domain.gate import Check, Facts, Json, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey, Leg
-from engine.domain.runbook import SecretRef, Snapshot, Target
+from engine.domain.runbook import ScriptStep, SecretRef, Snapshot, Target
 
 
 class Clock(Protocol):
@@ -379,8 +379,15 @@ class Runner(Protocol):
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
         """Hostile until parsed: a bad output, a wrong schema, a wicked archive is a Conclusion that is not ok."""
 
-    def preview(self, artefact: bytes) -> str:
-        """The beginning of an artefact's files as plain text, for the person who approves it (at most 2,500 chars)."""
+    def content(self, step: ScriptStep, artefact: bytes) -> str:
+        """The digest of what of an artefact is the same on every target: that is what is tested before production.
+
+        Asked only of steps whose tool is one of `PER_TARGET`; of any other artefact it is the digest of all its bytes.
+        Raises BadInput.
+        """
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:
+        """What the step will apply as plain text, for the person who approves it (at most 2,500 chars)."""
 
 
 class ProbeRunner(Protocol):

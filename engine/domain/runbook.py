@@ -22,6 +22,17 @@ class Access(enum.StrEnum):
     WRITE = "write"
 
 
+class Tool(enum.StrEnum):
+    """What carries a step out in its VM: a script of the folder, or Terraform."""
+
+    SCRIPT = "script"
+    TERRAFORM = "terraform"
+
+
+PER_TARGET = frozenset({Tool.TERRAFORM})
+""" What these apply is made for one target (a plan): on the next one it is another artefact with the same content. """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One host and port that a step may dial by name. The address behind the name comes from the configuration."""
@@ -86,7 +97,10 @@ class InputRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line)."""
+    """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line).
+
+    For Terraform: the main.tf of a configuration, and what `terraform` is told to do with it.
+    """
 
     file: str
     args: tuple[str, ...] = ()
@@ -146,7 +160,7 @@ class ReceiveStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptStep:
-    """One micro-step that runs in a VM of its own."""
+    """One micro-step that runs in a VM of its own. `env`: environment variable of Terraform -> one of the secrets."""
 
     id: str
     script: Script
@@ -165,6 +179,8 @@ class ScriptStep:
     approval: ApprovalRule | None = None
     rollback: Rollback | None = None
     rehearse: bool = False
+    tool: Tool = Tool.SCRIPT
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

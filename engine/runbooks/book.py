@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from engine.domain.directory import Directory
 from engine.domain.gate import Check, CommandCheck, HttpCheck, PromqlCheck
 from engine.domain.journey import Journey, plan
-from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target
+from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target, Tool
 from engine.runbooks.format import RunbookEdge
 from engine.runbooks.positions import Place
 
@@ -44,9 +44,17 @@ class Book:
         return next(at for at, step in enumerate(self.runbook.steps) if step.id == step_id)
 
     def words(self, step: ScriptStep) -> str:
-        """All that a step may say: its arguments, the texts of its scripts and of the files that these name."""
+        """All that a step may say: its arguments, the texts of its scripts and of the files that these name.
+
+        Of Terraform: every file of the configuration, its secrets' variables, and what the plan was told.
+        """
         scripts = [step.script, *([step.rollback.script] if step.rollback else [])]
         todo, read = [script.file for script in scripts], dict[str, str]()
+        if step.tool is Tool.TERRAFORM:
+            plan = self.script(step.uses) if step.uses else None
+            scripts += [plan.script] if plan else []
+            todo += [name for name in self.files if name.startswith(step.script.file.removesuffix("main.tf"))]
+            read |= step.env
         while todo:
             name = todo.pop()
             if name in read or name not in self.files:

@@ -7,10 +7,10 @@ from dataclasses import MISSING, dataclass, fields
 
 from engine.domain.digest import of_bytes
 from engine.domain.gate import Check, Sampling
-from engine.domain.runbook import GateStep, Runbook, ScriptStep
+from engine.domain.runbook import GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.book import target_of
-from engine.runbooks.format import NoUndoEdge, RunbookEdge, ScriptEdge
+from engine.runbooks.format import NoUndoEdge, RunbookEdge, ScriptEdge, TerraformApplyEdge, TerraformPlanEdge
 from engine.runbooks.permissions import Does
 from engine.runbooks.shelf import shaped
 
@@ -113,7 +113,9 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
         if isinstance(step, GateStep):
             yield ("gates", step.id), f"judges {step.of}, good for {minutes(step.fresh_for_s)}"
             yield from ((("gates", f"{step.id}.{check.id}"), describe(check)) for check in step.checks)
-        elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge):
+        elif isinstance(step, ScriptStep) and isinstance(edge, TerraformPlanEdge):
+            yield ("steps", step.id), runs(step)
+        elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge | TerraformApplyEdge):
             yield ("steps", step.id), runs(step)
             if step.approval:
                 yield ("approvals", step.id), f"a person's yes, within {minutes(step.approval.expires_s)}"
@@ -128,9 +130,15 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
                 yield from ((("gates", f"{step.id}:rollback.{one.id}"), describe(one)) for one in step.rollback.checks)
 
 
+_TOLD: Mapping[Tool, tuple[str, ...]] = {Tool.SCRIPT: (), Tool.TERRAFORM: ("terraform",)}
+
+
 def runs(step: ScriptStep) -> str:
     """What a step does, in a line."""
-    parts = [" ".join((step.script.file, *step.script.args))]
+    parts = [" ".join((*_TOLD[step.tool], step.script.file, *step.script.args))]
+    parts += [f"with {', '.join(f'{name} from the secret {secret}' for name, secret in step.env.items())}"] * bool(
+        step.env
+    )
     parts += [f"with the artefact of {step.uses}"] if step.uses else []
     parts += [f"makes the artefact {step.produces.name}"] if step.produces else []
     parts += [f"says {', '.join(step.output.required)}"] if step.output else []

@@ -26,6 +26,7 @@ from engine.domain.runbook import (
     Target,
 )
 from engine.runbooks import format as edge
+from engine.runbooks import terraform
 
 
 def runbook(file: edge.RunbookEdge) -> Runbook:
@@ -40,7 +41,7 @@ def runbook(file: edge.RunbookEdge) -> Runbook:
         inputs=tuple(_input(name, rule) for name, rule in file.inputs.items()),
         targets={name: _target(name, target) for name, target in file.targets.items()},
         escalate=Escalate(to=file.escalate.to, after_s=file.escalate.after),
-        steps=tuple(_step(step) for step in file.steps),
+        steps=tuple(_step(step, file) for step in file.steps),
         pool=file.pool,
     )
 
@@ -72,7 +73,7 @@ def _secret(secret: edge.SecretEdge) -> SecretRef:
     )
 
 
-def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.GateEdge | edge.CloseEdge) -> Step:
+def _step(step: edge.AnyStep, file: edge.RunbookEdge) -> Step:
     match step:
         case edge.ReceiveEdge():
             return ReceiveStep(id=step.id)
@@ -82,6 +83,24 @@ def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.GateEdge | edge.CloseE
             return GateStep(id=step.id, of=step.of, checks=_checks(step.checks), fresh_for_s=step.fresh_for)
         case edge.ScriptEdge():
             return _script(step)
+        case edge.TerraformPlanEdge():
+            return terraform.plan(step, _grant(step), _limits(step.limits) if step.limits else Limits())
+        case edge.TerraformApplyEdge():
+            limits = _limits(step.limits) if step.limits else Limits()
+            return terraform.apply(step, file, _grant(step), limits, _undo(step, file))
+
+
+def _undo(step: edge.TerraformApplyEdge, file: edge.RunbookEdge) -> Rollback | None:
+    if not isinstance(step.rollback, edge.TerraformUndoEdge):
+        return None
+    return Rollback(script=terraform.undoing(step.rollback, step, file), checks=_checks(step.rollback.checks))
+
+
+def _grant(step: edge.ScriptEdge | edge.TerraformEdge) -> Grant:
+    return Grant(
+        network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
+        secrets=tuple(_secret(one) for one in step.secrets),
+    )
 
 
 def _script(step: edge.ScriptEdge) -> ScriptStep:
@@ -90,10 +109,7 @@ def _script(step: edge.ScriptEdge) -> ScriptStep:
         script=Script(file=step.script, args=tuple(step.args)),
         target=step.target,
         access=Access(step.access),
-        grant=Grant(
-            network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
-            secrets=tuple(_secret(one) for one in step.secrets),
-        ),
+        grant=_grant(step),
         login=Login(user=step.login.user, key=step.login.key) if step.login else None,
         image=step.image,
         memory_mb=step.memory_mb,
