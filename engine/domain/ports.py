@@ -341,10 +341,7 @@ class Anchor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Everything an attempt is made of. Arguments are already filled in; `artefact` is the canonical tar or None.
-
-    `claims`: what earlier steps printed, by step id. The script runner puts it into /step/claims.json.
-    """
+    """Everything an attempt is made of, filled in. `artefact`: a canonical tar; `claims`: outputs by step id."""
 
     attempt_id: str
     run_id: str
@@ -380,11 +377,7 @@ class Runner(Protocol):
         """Hostile until parsed: a bad output, a wrong schema, a wicked archive is a Conclusion that is not ok."""
 
     def content(self, step: ScriptStep, artefact: bytes) -> str:
-        """The digest of what of an artefact is the same on every target: that is what is tested before production.
-
-        Asked only of steps whose tool is one of `PER_TARGET`; of any other artefact it is the digest of all its bytes.
-        Raises BadInput.
-        """
+        """The digest of what of a `PER_TARGET` tool's artefact is the same on every target; raises BadInput."""
 
     def preview(self, step: ScriptStep, artefact: bytes) -> str:
         """What the step will apply as plain text, for the person who approves it (at most 2,500 chars)."""

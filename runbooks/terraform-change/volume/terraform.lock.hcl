@@ -5,6 +5,6 @@ provider "example.test/signalbox/volumes" {
   version     = "1.0.0"
   constraints = "1.0.0"
   hashes = [
-    "h1:ADQ/Gr6TxQdcDobC3iUedLussg+BiGbDCY8nK9mUlOk=",
+    "h1:Nfz2ELr4dm3VNnn2wHHxicBVdq8wV2BJhnXNsyc3S0w=",
   ]
 }

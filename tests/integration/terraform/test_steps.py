@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.domain.journey import Role
 from engine.runtime import archive
-from tests.integration.terraform.bench import READER, RUNNER, Bench, apply_step, order, plan_step
+from tests.integration.terraform.bench import CONFIG, READER, RUNNER, Bench, apply_step, order, plan_step
 from tests.services import terraform
 from tests.services.volumes.service import GIB
 
@@ -192,8 +193,6 @@ def test_volumes_are_real_files(bench: Bench) -> None:
     assert (bench.volumes.folder / "log").stat().st_size == 40 * GIB
 
 
-def test_the_lock_file_of_the_library_is_that_of_the_provider_here(bench: Bench, tmp_path: Any) -> None:
+def test_the_lock_file_of_the_library_is_that_of_the_provider_here(tmp_path: Path) -> None:
     """Whoever changes the provider writes a new one: this test says what it must be."""
-    made = terraform.lock_of(tmp_path / "step-1" / "runbook" / "volume", tmp_path / "locking")
-
-    assert made.decode() == bench.files["volume/terraform.lock.hcl"].decode()
+    assert terraform.lock_of(CONFIG, tmp_path).decode() == (CONFIG / "terraform.lock.hcl").read_text()

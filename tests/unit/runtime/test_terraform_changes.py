@@ -16,7 +16,7 @@ PRODUCTION = {"name": "production", "host": "db.production.example"}
 def shown(target: dict[str, str] = STAGING, **change: Any) -> dict[str, Any]:
     """A plan with one update, as Terraform prints it."""
     before = {"name": f"log-{target['name']}", "url": f"https://{target['host']}/log", "size": 40, "key": "old-secret"}
-    row = {
+    row: dict[str, Any] = {
         "address": "volume.log",
         "mode": "managed",
         "type": "volume",
@@ -139,8 +139,13 @@ def test_what_is_no_plan_at_all_is_refused(plan: object) -> None:
 
 def test_one_change_has_one_shape_on_every_target() -> None:
     """Whatever stands for the target is a placeholder there; what stays as it is (an id, an address) is not in it."""
-    row = {"after": {"url": "https://db.staging.example/x"}, "before": None, "after_unknown": {}, "actions": ["create"]}
-    other = row | {"after": {"url": "https://db.production.example/x"}}
+    row: dict[str, Any] = {
+        "after": {"url": "https://db.staging.example/x"},
+        "before": None,
+        "after_unknown": {},
+        "actions": ["create"],
+    }
+    other: dict[str, Any] = row | {"after": {"url": "https://db.production.example/x"}}
     staging = changes.shape(changes.reduced(shown(STAGING, **row)), STAGING)
     production = changes.shape(changes.reduced(shown(PRODUCTION, **other)), PRODUCTION)
 
@@ -168,7 +173,7 @@ def test_another_change_has_another_shape(change: dict[str, Any]) -> None:
 
 def test_a_name_is_replaced_as_a_word_only() -> None:
     """`staging` in `stagings` is no name of a target."""
-    row = {"after": {"a": "stagings", "b": "log-staging"}, "before": None, "after_unknown": {}}
+    row: dict[str, Any] = {"after": {"a": "stagings", "b": "log-staging"}, "before": None, "after_unknown": {}}
 
     assert changes.shape(changes.reduced(shown(**row)), STAGING)[0]["changed"] == {
         "a": [None, "stagings"],
