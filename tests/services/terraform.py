@@ -24,6 +24,9 @@ MIRROR = Path("example.test/signalbox/volumes/1.0.0/linux_amd64/terraform-provid
 """ Where Terraform looks for it below a folder of plugins. """
 IN_THE_IMAGE = Path("usr/share/terraform/plugins")
 MADE_OF = "made-of"
+LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+NEEDED = ("libstdc++.so.6", "libgcc_s.so.1")
+""" What gRPC needs of Debian and the image `step` has not. """
 
 
 def program() -> Path:
@@ -62,6 +65,8 @@ def build(images: Path) -> None:
         lay_out(root / IN_THE_IMAGE)
         shutil.copy(program(), root / "usr/local/bin/terraform")
         shutil.copytree(packages(), root / "usr/lib/python3/dist-packages", dirs_exist_ok=True)
+        for name in NEEDED:
+            shutil.copy(LIBRARIES / name, root / LIBRARIES.relative_to("/") / name)
         own_root.bring(NAME, root, images, examine=inspection.inspect, progress=print)
     note.write_text(made_of)
 
@@ -69,7 +74,7 @@ def build(images: Path) -> None:
 def _made_of(images: Path) -> str:
     told = hashlib.sha256(PROVIDER.read_bytes())
     told.update(image.image_digest(images, "step").encode())
-    for file in (program(), ROOT / "scripts" / "terraform.lock"):
+    for file in (program(), Path(__file__), ROOT / "scripts" / "terraform.lock"):
         told.update(file.read_bytes())
     return told.hexdigest()
 
