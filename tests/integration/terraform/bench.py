@@ -3,9 +3,6 @@ terraform against volumes that a service of ours keeps."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 
 from engine.domain.directory import Site
 from engine.domain.journey import Leg, LegKind, Role
-from engine.domain.ports import Conclusion, Ending, Order, SecretValue, TaskResult
+from engine.domain.ports import Conclusion, Order, SecretValue
 from engine.domain.runbook import (
     Access,
     ArtefactRule,
@@ -29,7 +26,9 @@ from engine.domain.runbook import (
     Target,
     Tool,
 )
+from engine.runtime.output import NoSecrets
 from engine.runtime.runners.terraform import TerraformRunner
+from tests.integration.terraform.on_this_host import OnThisHost
 from tests.services import terraform
 from tests.services.volumes.service import Volumes
 
@@ -131,14 +130,12 @@ def order(step: ScriptStep, files: Mapping[str, bytes], role: Role = Role.FORWAR
 
 @dataclass
 class Bench:
-    """One configuration, one environment. `tamper` changes a file on its way into the step, by its name."""
+    """One configuration, one environment."""
 
-    folder: Path
+    host: OnThisHost
     volumes: Volumes
     name: str = "staging"
     files: dict[str, bytes] = field(default_factory=dict)
-    tamper: dict[str, bytes] = field(default_factory=dict)
-    runs: int = 0
 
     @property
     def url(self) -> str:
@@ -154,40 +151,6 @@ class Bench:
         return self.run(order(apply_step(self.name, **more), self.files, role, artefact=artefact), OPERATOR)
 
     def run(self, made: Order, word: str) -> Conclusion:
-        """Do what the VM would do. Every path in it points into a folder of its own."""
-        self.runs += 1
-        home = self.folder / f"step-{self.runs}"
+        """Do what the VM would do."""
         task = RUNNER.task(made, (SecretValue(name="word", value=word),))
-        for file in task.files:
-            path = Path(file.path.replace("/step", str(home), 1))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = self.tamper.get(path.name, file.content)
-            if path.name == "inside.py":
-                content = content.replace(b'"/step"', repr(str(home)).encode())
-                content = content.replace(b'"/run/secrets"', repr(str(home / "secrets")).encode())
-            path.write_bytes(content)
-        (home / "secrets").mkdir()
-        (home / "secrets" / "word").write_text(word)
-        done = self._do([sys.executable, *(arg.replace("/step", str(home), 1) for arg in task.argv[1:])], home)
-        out = home / "out"
-        files = {path.name: path.read_bytes() for path in out.iterdir()} if task.collect and out.is_dir() else {}
-        result = TaskResult(
-            ending=Ending.EXITED,
-            code=done.returncode,
-            stdout=done.stdout,
-            stderr=done.stderr,
-            truncated=False,
-            reason="",
-            seconds=1.0,
-            files=files,
-        )
-        return RUNNER.conclude(made, result)
-
-    def _do(self, argv: list[str], home: Path) -> subprocess.CompletedProcess[str]:
-        env = {
-            "PATH": f"{terraform.program().parent}:{os.defpath}",
-            "HOME": str(home),
-            "PYTHONPATH": str(terraform.packages()),
-            "TF_CLI_CONFIG_FILE": str(self.folder / "terraformrc"),
-        }
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=110, check=False)
+        return RUNNER.conclude(made, self.host.run(task, NoSecrets(), lambda _text: None))

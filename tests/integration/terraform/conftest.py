@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.terraform.bench import CONFIG, OPERATOR, READER, Bench
+from tests.integration.terraform.on_this_host import OnThisHost
 from tests.plugins_vm import hypervisor, vm_images
-from tests.services import terraform
 from tests.services.volumes.service import Volumes, serving
 
 __all__ = ["bench", "hypervisor", "vm_images"]
@@ -18,14 +18,9 @@ __all__ = ["bench", "hypervisor", "vm_images"]
 
 @contextmanager
 def _bench(tmp_path: Path) -> Iterator[Bench]:
-    plugins = tmp_path / "plugins"
-    terraform.lay_out(plugins)
-    (tmp_path / "terraformrc").write_text(
-        f'provider_installation {{\n  filesystem_mirror {{ path = "{plugins}" }}\n}}\n'
-    )
     with serving(Volumes(tmp_path / "volumes", READER, OPERATOR)) as volumes:
         files = {f"volume/{path.name}": path.read_bytes() for path in CONFIG.iterdir()}
-        yield Bench(tmp_path, volumes, files=files)
+        yield Bench(OnThisHost(tmp_path), volumes, files=files)
 
 
 @pytest.fixture(scope="session")

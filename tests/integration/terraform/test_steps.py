@@ -86,7 +86,7 @@ def test_another_configuration_makes_another_content(bench: Bench) -> None:
 
 
 def test_a_provider_that_is_not_the_locked_one_is_refused(bench: Bench) -> None:
-    plugin = next((bench.folder / "plugins").rglob("terraform-provider-*"))
+    plugin = next(bench.host.plugins.rglob("terraform-provider-*"))
     plugin.write_bytes(plugin.read_bytes() + b"\n# one more line\n")
 
     refused = bench.plan(size_gb=60)

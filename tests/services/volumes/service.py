@@ -10,13 +10,13 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 GIB = 1 << 30
 _VOLUME = re.compile(r"/volumes/([a-z][a-z0-9-]{0,30})")
@@ -54,12 +54,24 @@ class Volumes:
 def serving(volumes: Volumes) -> Iterator[Volumes]:
     """The service on a free port of loopback."""
     volumes.folder.mkdir(parents=True, exist_ok=True)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"volumes": volumes}))
-    volumes.port = server.server_address[1]
+    with _server({"": volumes}) as volumes.port:
+        yield volumes
+
+
+@contextmanager
+def proxy(places: Mapping[str, Volumes]) -> Iterator[int]:
+    """An HTTP proxy to environments by their host names, for who has no directory of sites; yields its port."""
+    with _server(places) as port:
+        yield port
+
+
+@contextmanager
+def _server(places: Mapping[str, Volumes]) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"places": places}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield volumes
+        yield server.server_address[1]
     finally:
         server.shutdown()
         server.server_close()
@@ -67,7 +79,7 @@ def serving(volumes: Volumes) -> Iterator[Volumes]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    volumes: Volumes
+    places: Mapping[str, Volumes]
 
     def handle_one_request(self) -> None:
         """Every method by one table; whatever is not in it is refused."""
@@ -76,8 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path, _, query = self.path.partition("?")
-        code, answer = self._listed(query) if (self.command, path) == ("GET", "/volumes") else self._answer(path, body)
+        url = urlsplit(self.path)
+        self.volumes = self.places[url.hostname or ""]
+        listed = (self.command, url.path) == ("GET", "/volumes")
+        code, answer = self._listed(url.query) if listed else self._answer(url.path, body)
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
