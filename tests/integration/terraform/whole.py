@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine import gates
-from engine.domain.alert import Alert
+from engine.domain.alert import Alert, Severity
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.incident import RunView
 from engine.domain.ports import Hypervisor, SecretValue
@@ -82,7 +82,7 @@ class RequestTrigger(FakeTrigger):
 
     def parse(self, body: bytes) -> tuple[Alert, ...]:
         (one,) = super().parse(body)
-        return (replace(one, labels=dict(self.request)),)
+        return (replace(one, severity=Severity.WARNING, labels=dict(self.request)),)
 
 
 @dataclass

@@ -62,7 +62,7 @@ def test_nothing_sensitive_is_left_and_that_it_changed_is() -> None:
     assert list(changes.lines(document["resource_changes"])) == [
         "update volume.log",
         "    id: null -> (known after apply)",
-        "    key: (sensitive) -> (sensitive)",
+        "    key: *** -> ***",
         "    size: 40 -> 60",
     ]
 

@@ -13,6 +13,7 @@ from engine.domain.journey import Role
 from engine.domain.ports import Ending, Order, SecretValue, VmTask
 from engine.runtime import archive
 from engine.runtime.runners.by_tool import RunnerByTool
+from engine.secrets.redact import Redactor
 from tests.integration.terraform.bench import apply_step, order, plan_step
 from tests.unit.runtime.orders import order as script_order
 from tests.unit.runtime.orders import result
@@ -157,6 +158,20 @@ def test_a_scripts_artefact_is_all_its_bytes() -> None:
     one, other = made(), made(prior_state={"serial": 7}, terraform_version="1.11.5")
 
     assert RUNNER.content(step, one) != RUNNER.content(step, other)
+
+
+def test_what_only_looks_like_a_secret_does_not_void_a_plan() -> None:
+    """Providers have many attributes called so; a text there that Terraform does not hide is another matter."""
+    odd = 'a": null, "b": 1 \\'
+    row = shown(before=None, after={"password": None, "rotate_secret_key": True, "api_key": 1, "note": odd})
+    redact = Redactor()
+    kept = archive.unpack(made(**row))
+    for name in ("plan.json", "change.json", "made_for.json"):
+        assert redact(kept[name].decode()) == kept[name].decode()
+    assert json.loads(kept["plan.json"])["resource_changes"][0]["after"]["note"] == odd
+
+    telling = archive.unpack(made(**shown(after={"password": "hunter22"})))["plan.json"].decode()
+    assert redact(telling) != telling
 
 
 def test_what_is_shown_is_plain_and_short() -> None:

@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-SENSITIVE = "(sensitive)"
+SENSITIVE = "***"
+""" Too short to be taken for a secret itself, where it stands after a word like `password`. """
 UNKNOWN = "(known after apply)"
 STAYS = (["no-op"], ["read"])
 _SAID = ("mode", "module_address", "index", "deposed", "action_reason", "previous_address")

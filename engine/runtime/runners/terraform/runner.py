@@ -9,6 +9,7 @@ same on every target. The digest of `change.json` is what was tested; that of al
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ PLAN, DOCUMENT, MADE_FOR, CHANGE = "plan.tfplan", "plan.json", "made_for.json", 
 SHOWN = "shown.json"
 LOCK = "terraform.lock.hcl"
 MAX_SHOWN = 8 << 20
+_BEFORE_NO_TEXT = re.compile(r'(?<!\\)": (?=null|true|false|[-0-9])')
 VARIABLE, BACKEND = "-var=", "-backend-config="
 
 
@@ -213,7 +215,9 @@ def _artefact(order: Order, document: Mapping[str, Any], plan: bytes) -> dict[st
 
 
 def _text(value: object) -> bytes:
-    return (json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1) + "\n").encode()
+    """As JSON. What is no text stands on a line of its own: `"password": null` is not to be taken for a secret."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1)
+    return (_BEFORE_NO_TEXT.sub('":\n', text) + "\n").encode()
 
 
 def _summary(document: Mapping[str, Any]) -> dict[str, Any]:
