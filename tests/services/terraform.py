@@ -33,7 +33,9 @@ def program() -> Path:
     """The terraform of this machine; fails the test without one."""
     found = shutil.which("terraform")
     if found is None:
-        pytest.fail("terraform is not installed: run scripts/setup.sh test")
+        pytest.fail(
+            "there is no terraform (1.4 or newer) on the PATH: no package of Debian or PyPI has it, so bring it yourself"
+        )
     return Path(found).resolve()
 
 

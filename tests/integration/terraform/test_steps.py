@@ -95,6 +95,14 @@ def test_a_provider_that_is_not_the_locked_one_is_refused(bench: Bench) -> None:
     assert "checksum" in refused.reason
 
 
+def test_a_provider_that_no_lock_file_names_is_refused(bench: Bench) -> None:
+    bench.files["volume/terraform.lock.hcl"] = b"# nothing is locked\n"
+
+    refused = bench.plan(size_gb=60)
+
+    assert "dependency" in refused.reason
+
+
 def test_what_changed_outside_of_terraform_is_found_by_the_plan(bench: Bench) -> None:
     """As drift, with what it was and what it is; the person who approves is told."""
     bench.volumes.resize("log", 50)

@@ -30,7 +30,6 @@ HERE = Path(__file__).parent
 FOLDER = f"{script.HOME}/terraform"
 PLAN, DOCUMENT, MADE_FOR, CHANGE = "plan.tfplan", "plan.json", "made_for.json", "change.json"
 SHOWN = "shown.json"
-LOCK = "terraform.lock.hcl"
 MAX_SHOWN = 8 << 20
 _BEFORE_NO_TEXT = re.compile(r'(?<!\\)": (?=null|true|false|[-0-9])')
 VARIABLE, BACKEND = "-var=", "-backend-config="
@@ -200,7 +199,6 @@ def _artefact(order: Order, document: Mapping[str, Any], plan: bytes) -> dict[st
     neutral = [template.fill(arg, {"inputs": order.inputs}, keep=keep) for arg in raw]
     change = {
         "configuration": {path: digest.of_bytes(data) for path, data in files.items() if path.startswith(f"{config}/")},
-        "lock": digest.of_bytes(files.get(f"{config}/{LOCK}", b"")),
         "terraform": document["terraform_version"],
         "arguments": neutral,
         "changes": changes.shape(document, target),
