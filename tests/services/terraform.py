@@ -33,9 +33,7 @@ def program() -> Path:
     """The terraform of this machine; fails the test without one."""
     found = shutil.which("terraform")
     if found is None:
-        pytest.fail(
-            "there is no terraform (1.4 or newer) on the PATH: no package of Debian or PyPI has it, so bring it yourself"
-        )
+        pytest.fail("there is no terraform (1.4 or newer) on the PATH: no package of Debian or PyPI has it, bring it")
     return Path(found).resolve()
 
 

@@ -45,7 +45,7 @@ class OnThisHost:
         argv = [word.replace("/step", str(home), 1) for word in task.argv]
         done = subprocess.run(
             [sys.executable, *(argv[1:] if argv[0] == "python3" else argv)],
-            env=self._environment(home) | self.env,
+            env={**self._environment(home), **self.env},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from engine.domain.directory import Site
-from engine.domain.journey import Role
 from engine.domain.ports import Conclusion, Order, Reach, SecretValue
 from engine.runtime.hypervisor import LibvirtHypervisor
 from tests.integration.terraform.bench import CONFIG, OPERATOR, READER, RUNNER, apply_step, order, plan_step, target
@@ -63,17 +62,3 @@ def test_a_plan_is_made_in_one_vm_and_applied_in_another(with_image: LibvirtHype
     assert volumes.size_gb("log") == 40
     assert (volumes.writes, volumes.refused, volumes.lock) == (["log 40"], [], b"")
     assert OPERATOR.encode() not in volumes.state
-
-
-@pytest.mark.slow
-def test_a_rehearsal_and_its_undoing_in_vms(with_image: LibvirtHypervisor, volumes: Volumes) -> None:
-    """There, back, and there again; each in a VM that knows nothing of the one before."""
-    first = _do(with_image, volumes, order(plan_step("staging", URL, size_gb=40), FILES), READER, "tf-1")
-    assert _do(with_image, volumes, order(apply_step("staging"), FILES, artefact=first.artefact), OPERATOR, "tf-2").ok
-    planned = _do(with_image, volumes, order(plan_step("staging", URL, size_gb=60), FILES), READER, "tf-3")
-    step = apply_step("staging", rehearse=True, before={"size_gb": 40})
-    for number, role in enumerate((Role.REHEARSAL, Role.ROLLBACK, Role.FORWARD)):
-        made = order(step, FILES, role, artefact=planned.artefact)
-        assert _do(with_image, volumes, made, OPERATOR, f"tf-{role}-{number}").reason == ""
-
-    assert volumes.writes == ["log 40", "log 60", "log 40", "log 60"]
