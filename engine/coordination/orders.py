@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from engine.domain import digest, template
+from engine.domain import digest, image_names, template
 from engine.domain.directory import Directory, Site
 from engine.domain.errors import Refused
 from engine.domain.journey import Journey, Leg, LegKind
@@ -109,7 +109,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     if not isinstance(step, ScriptStep) or script is None:
         raise Refused(f"leg {leg.id} is no attempt")
     if step.image in world.image_errors:
-        raise Refused(world.image_errors[step.image], f"signalbox image build {step.image}")
+        raise Refused(world.image_errors[step.image], image_names.how_to_get(step.image))
     target = snapshot.runbook.targets[step.target] if step.target else None
     site = world.directory.site(target.host) if target else None
     values: dict[str, Mapping[str, str]] = {"inputs": run.inputs}

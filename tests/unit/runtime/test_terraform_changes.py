@@ -137,6 +137,15 @@ def test_what_is_no_plan_at_all_is_refused(plan: object) -> None:
         changes.reduced(plan)
 
 
+@pytest.mark.parametrize("odd", [{"actions": [1, None]}, {"actions": "update"}, {"actions": [["update"]]}])
+def test_what_is_kept_can_always_be_told(odd: dict[str, Any]) -> None:
+    """It comes out of a VM: whatever is taken for a change is one that can be put into words."""
+    document = changes.reduced(shown(**odd))
+
+    assert list(changes.lines(document["resource_changes"]))
+    assert changes.shape(document, STAGING)
+
+
 def test_one_change_has_one_shape_on_every_target() -> None:
     """Whatever stands for the target is a placeholder there; what stays as it is (an id, an address) is not in it."""
     row: dict[str, Any] = {

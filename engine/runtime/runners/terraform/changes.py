@@ -53,14 +53,18 @@ def _change(row: Mapping[str, Any]) -> dict[str, Any]:
     names = set(before or {}) | set(after or {}) | set(unknown)
     later = sorted(name for name in names if _any(unknown.get(name)))
     return {
-        **{name: row[name] for name in ("address", "type", "name", "provider_name")},
+        **{name: str(row[name]) for name in ("address", "type", "name", "provider_name")},
         **{name: row[name] for name in _SAID if row.get(name) is not None},
-        "actions": list(change["actions"]),
+        "actions": _words(change["actions"]),
         "before": _masked(before, change.get("before_sensitive")),
         "after": _masked(after, change.get("after_sensitive")),
         "changed": sorted(n for n in names if n in later or (before or {}).get(n) != (after or {}).get(n)),
         "unknown": later,
     }
+
+
+def _words(actions: Iterable[Any]) -> list[str]:
+    return [str(action) for action in actions]
 
 
 def _any(marks: object) -> bool:
@@ -76,7 +80,7 @@ def _outputs(outputs: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
             yield (
                 name,
                 {
-                    "actions": list(change["actions"]),
+                    "actions": _words(change["actions"]),
                     "before": _masked(change.get("before"), change.get("before_sensitive")),
                     "after": _masked(change.get("after"), change.get("after_sensitive")),
                 },

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from engine.domain import digest, template
 from engine.domain.errors import BadInput
@@ -60,14 +60,13 @@ class Planned:
         """Raises BadInput for what no plan step made."""
         files = archive.unpack(artefact)
         try:
-            return cls(
-                made_for=MadeFor.model_validate_json(files[MADE_FOR]),
-                document=json.loads(files[DOCUMENT]),
-                change=files[CHANGE],
-            )
-        except (KeyError, ValueError) as error:
-            why = "no plan" if isinstance(error, (KeyError, ValidationError)) else str(error)[:200]
-            raise BadInput(f"the artefact was made by no plan step: {why}", "name a plan step in `uses`") from None
+            document = json.loads(files[DOCUMENT])
+            made_for = MadeFor.model_validate_json(files[MADE_FOR])
+            if not isinstance(document, dict) or not files[PLAN]:
+                raise KeyError(PLAN)
+            return cls(made_for=made_for, document=document, change=files[CHANGE])
+        except (KeyError, ValueError, RecursionError):
+            raise BadInput("the artefact was made by no plan step", "name a plan step in `uses`") from None
 
 
 class TerraformRunner:
