@@ -51,18 +51,19 @@ class Terraform:
         backend = [f"-backend-config={key}={value}" for key, value in job["backend"].items()]
         self.run("init", "-no-color", "-lockfile=readonly", *backend)
 
-    def run(self, command: str, *args: str, may: Iterable[int] = (0,), quiet: bool = False) -> tuple[int, str]:
-        """Exit code and stdout; raises Failed with Terraform's own first error for any code but those that it may."""
+    def run(self, command: str, *args: str, may: Iterable[int] = (0,), keep: bool = False) -> tuple[int, str]:
+        """Exit code and, if it is kept, stdout, which people see as it comes otherwise.
+
+        Raises Failed with Terraform's own first error for any code but those that it may.
+        """
         argv = ["terraform", f"-chdir={self.folder}", command, *args]
-        with subprocess.Popen(argv, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            out, err = process.communicate()
         print(f"$ terraform {command}", flush=True)
-        if not quiet:
-            print(out, flush=True)
-        if process.returncode not in may:
-            print(err, file=sys.stderr)
-            raise Failed(f"terraform {command}: {_first_error(err)[:250] or process.returncode}")
-        return process.returncode, out
+        out = subprocess.PIPE if keep else None
+        done = subprocess.run(argv, env=self.env, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode not in may:
+            print(done.stderr, file=sys.stderr)
+            raise Failed(f"terraform {command}: {_first_error(done.stderr)[:250] or done.returncode}")
+        return done.returncode, done.stdout or ""
 
     def plan(self, variables: dict[str, str], to: Path) -> tuple[int, Any]:
         """Plan with these variables; exit code, and the plan as `terraform show -json` prints it."""
@@ -73,7 +74,7 @@ class Terraform:
         return code, self.show(to)
 
     def show(self, plan: Path) -> Any:
-        return json.loads(self.run("show", "-json", str(plan), quiet=True)[1])
+        return json.loads(self.run("show", "-json", str(plan), keep=True)[1])
 
     def apply(self, plan: Path, variables: dict[str, str]) -> None:
         """Apply a plan file; then a new plan must find nothing to do."""
