@@ -39,11 +39,6 @@ class Transaction:
         return any(statement.startswith("UPDATE run SET") for statement in self.statements)
 
     @property
-    def opens(self) -> bool:
-        """Whether it made runs."""
-        return any(statement.startswith("INSERT INTO run ") for statement in self.statements)
-
-    @property
     def kind(self) -> str:
         """What sort of boundary it is."""
         found = (kind for mark, kind in KINDS.items() if any(mark in statement for statement in self.statements))

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from bench import rows
+import sqlalchemy as sa
+
 from engine.domain.alert import Alert, AlertStatus, Delivery
 from engine.domain.digest import snapshot_digest
 from engine.domain.directory import Address, Directory, Site
@@ -32,7 +33,7 @@ from engine.orchestration.adapters import Adapters, SystemClock
 from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
 from engine.service import People, Service
-from engine.store import migrate
+from engine.store import migrate, models, wakeups
 from engine.store.ids import new_id
 from engine.store.session import Database
 from engine.wiring import make_worker
@@ -168,10 +169,16 @@ class Installation:
     _over: set[str] = field(default_factory=set)
     _news: threading.Condition = field(default_factory=threading.Condition)
 
-    def open_runs(self, numbers: Collection[int]) -> tuple[str, ...]:
-        """Incidents and runs, in one transaction: from its commit on the worker has work. Returns the runs' ids."""
+    def carry(self, run_ids: Collection[str]) -> None:
+        """Wake these runs, all in one transaction, and wait until they have ended."""
         with self.database.transaction() as session:
-            return rows.open_runs(session, self.adapters.shelf, [name(number) for number in numbers])
+            for run in session.scalars(sa.select(models.Run).where(models.Run.id.in_(run_ids))):
+                wakeups.wake(session, run)
+        self.wait_until_over(run_ids)
+
+    def wait_until_over(self, run_ids: Collection[str]) -> None:
+        """Until these runs have ended."""
+        self.wait(lambda: self._over.issuperset(run_ids))
 
     def fire(self, number: int) -> None:
         """An alert comes in, for a run that asks a person."""
@@ -182,10 +189,6 @@ class Installation:
         with self._news:
             if not self._news.wait_for(what, PATIENCE_S):
                 raise TimeoutError("the runs of this benchmark did not get where they should")
-
-    def wait_until_over(self, run_ids: tuple[str, ...]) -> None:
-        """Until these runs have ended."""
-        self.wait(lambda: self._over.issuperset(run_ids))
 
     def driven(self, drive: Callable[[str], None]) -> Callable[[str], None]:
         """The same, and who waits hears of it."""

@@ -72,6 +72,7 @@ def end(session: Session, run_id: str, number: int) -> None:
 def written(session: Session) -> None:
     """What our own session does at its end; wake-ups are the business of whoever carries the run."""
     session.flush()
+    runs.write(session)
     chain.write(session)
     outbox.write(session)
     wakeups.taken(session)

@@ -158,6 +158,7 @@ class _SiteFile(BaseModel):
     private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
+    database_ca: str | None = None
 
 
 def _address(text: str) -> Address:
@@ -187,6 +188,7 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
                 private=site.private,
                 ssh_host_key=site.ssh_host_key,
                 http_url=site.http_url,
+                database_ca=site.database_ca,
             )
         measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)
     except (OSError, yaml.YAMLError, ValueError) as error:

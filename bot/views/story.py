@@ -170,8 +170,9 @@ def refused(attempt: AttemptView | None) -> tuple[Refusal, ...]:
 
 def tally(verdict: VerdictView) -> str:
     """How many checks of a gate held."""
-    held = sum(check.verdict is Verdict.HELD for check in verdict.checks)
-    return f"{held} of {len(verdict.checks)} checks held"
+    counted = [check for check in verdict.checks if not check.shadow]
+    held = sum(check.verdict is Verdict.HELD for check in counted)
+    return f"{held} of {len(counted)} checks held"
 
 
 def measured(check: CheckView) -> str:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from engine.coordination import approvals, machine, orders
 from engine.coordination.closing import close_if_over
 from engine.coordination.escalation import halt
+from engine.coordination.facts import claims, gate_facts
 from engine.coordination.orders import Plan, World
 from engine.domain.errors import SignalboxError
 from engine.domain.gate import Facts, Json
@@ -21,7 +22,7 @@ from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg, LegKind, Role
 from engine.domain.ports import OUTLIVES_TIMEOUT_S
 from engine.domain.records import said
-from engine.domain.runbook import ScriptStep, Snapshot
+from engine.domain.runbook import Snapshot
 from engine.domain.states import ApprovalState, AttemptState, RunEvent, RunState, Verdict
 from engine.store import evidence, incidents, models, outbox, questions, runs, switch
 from engine.store.ids import new_id
@@ -357,35 +358,3 @@ def _end(step: _Step, leg: Leg) -> None:
         return
     step.run = machine.move(step.session, step.run, RunEvent.COMPLETED, step.now, text="Every gate held.")
     close_if_over(step.session, step.run.incident_number, step.now)
-
-
-def claims(session: Session, run_id: str) -> Mapping[str, Json]:
-    """What the steps said themselves, newest word of each."""
-    rows = runs.attempts(session, run_id)
-    return {row.step: row.output for row in rows if row.state is AttemptState.FINISHED and row.output is not None}
-
-
-def gate_facts(
-    session: Session, run: models.Run, snapshot: Snapshot, journey: Journey, gate: Leg, world: World
-) -> Facts:
-    """What the checks of a gate may refer to. The digest of a step that did not run yet is that of its plan."""
-    digests: dict[str, str] = {}
-    for other in journey.line:
-        if other.kind is LegKind.ATTEMPT and other.role is Role.FORWARD and isinstance(other.step, ScriptStep):
-            try:
-                plan = orders.work_out(session, run, snapshot, journey, other, world)
-            except SignalboxError:
-                continue  # not to be worked out yet: a check that refers to it finds no digest, and does not hold
-            digests[other.step.id] = plan.content_digest
-    for attempt in runs.attempts(session, run.id):
-        if attempt.state is AttemptState.FINISHED and journey.leg(attempt.leg).role is not Role.ROLLBACK:
-            digests[attempt.step] = attempt.content_digest
-    hosts = {name: target.host for name, target in snapshot.runbook.targets.items()}
-    ends = [row.ended_at for row in runs.attempts(session, run.id) if row.leg == gate.of and row.changes]
-    return Facts(
-        inputs=dict(run.inputs),
-        claims=claims(session, run.id),
-        digests=digests,
-        hosts=hosts,
-        changed_at=ends[-1] if ends else None,
-    )

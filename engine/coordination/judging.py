@@ -1,4 +1,4 @@
-"""Judging a gate: every check sampled with real waiting, and one verdict from what they found.
+"""Judging a gate: every check measured, and one verdict from what they found.
 
 No transaction and no state here: `engine.orchestration.driver` calls `judge` between two boundaries, `record` writes
 what came of it inside the next one.
@@ -12,17 +12,8 @@ from datetime import datetime
 
 from engine.coordination import machine
 from engine.coordination.escalation import halt
-from engine.domain.gate import (
-    INDEPENDENT,
-    Check,
-    CheckResult,
-    Facts,
-    GateResult,
-    Json,
-    Sample,
-    Sampling,
-    definition,
-)
+from engine.coordination.measuring import WORST_FIRST, Measuring
+from engine.domain.gate import CheckResult, Facts, GateResult, Json
 from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg
 from engine.domain.ports import Clock, GateKinds, Probe
@@ -32,8 +23,6 @@ from engine.domain.states import EVENT_OF_VERDICT, RunEvent, Verdict
 from engine.store import chain, evidence, models, outbox, runs
 from engine.store.ids import new_id
 from engine.store.session import Session
-
-WORST_FIRST = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE)
 
 
 def judge(
@@ -47,7 +36,10 @@ def judge(
 ) -> GateResult:
     """Measure every check of a gate. One that raises is an error; a stopped run is inconclusive. Only held opens."""
     begun = clock.now()
-    found = [_check(check, facts, kinds, probe, clock, stopped) for check in leg.checks]
+    facts = replace(facts, begun_at=facts.begun_at or begun)
+    measuring = Measuring(facts=facts, kinds=kinds, probe=probe, clock=clock, stopped=stopped)
+    found = [measuring.check(check) for check in leg.checks]
+    found += [replace(measuring.check(check), shadow=True) for check in leg.shadow]
     results = tuple(_redacted(result, redact) for result in found)
     verdict, why = combine(results)
     return GateResult(verdict=verdict, why=why, checks=results, begun_at=begun, ended_at=clock.now())
@@ -72,48 +64,23 @@ def _masked(value: Json, redact: Callable[[str], str]) -> Json:
 
 
 def combine(results: tuple[CheckResult, ...]) -> tuple[Verdict, str]:
-    """All checks must hold, and one of them must be independent of the step; otherwise the worst verdict counts."""
+    """All checks must hold, and one of them must be independent of the step; otherwise the worst verdict counts.
+
+    What is in shadow is mentioned and counts neither way.
+    """
+    counted = tuple(result for result in results if not result.shadow)
+    aside = "".join(f"; in shadow, {_said(result)}" for result in results if result.shadow)
     for verdict in WORST_FIRST:
-        found = [result for result in results if result.verdict is verdict]
+        found = [result for result in counted if result.verdict is verdict]
         if found:
-            return verdict, "; ".join(f"{result.check_id}: {result.why}" for result in found)[:1000]
-    if not any(result.independent for result in results):
+            return verdict, ("; ".join(f"{result.check_id}: {result.why}" for result in found) + aside)[:1000]
+    if not any(result.independent for result in counted):
         return Verdict.ERROR, "no independent check measured anything: a step would certify itself"
-    return Verdict.HELD, f"all {len(results)} checks held"
+    return Verdict.HELD, f"all {len(counted)} checks held{aside}"[:1000]
 
 
-def _check(
-    check: Check, facts: Facts, kinds: GateKinds, probe: Probe, clock: Clock, stopped: Callable[[], bool]
-) -> CheckResult:
-    sampling = getattr(check, "sampling", Sampling())
-    samples: list[Sample] = []
-    for number in range(sampling.count):
-        if number:
-            clock.sleep(sampling.every_s)
-        if stopped():
-            samples.append(Sample(verdict=Verdict.INCONCLUSIVE, why="the run was stopped while measuring"))
-            break
-        samples.append(_measure(check, facts, kinds, probe))
-        if samples[-1].verdict is not Verdict.HELD:
-            break
-    last = samples[-1]
-    held = len(samples) == sampling.count and all(sample.verdict is Verdict.HELD for sample in samples)
-    return CheckResult(
-        check_id=check.id,
-        type=check.type,
-        definition=definition(check),
-        verdict=Verdict.HELD if held else last.verdict,
-        why=last.why,
-        samples=tuple(samples),
-        independent=isinstance(check, INDEPENDENT),
-    )
-
-
-def _measure(check: Check, facts: Facts, kinds: GateKinds, probe: Probe) -> Sample:
-    try:
-        return kinds[check.type](check, facts, probe)
-    except Exception as error:  # noqa: BLE001  # the rim of a measurement: whatever breaks in it must not open the gate
-        return Sample(verdict=Verdict.ERROR, why=f"{type(error).__name__}: {error}"[:500])
+def _said(result: CheckResult) -> str:
+    return f"{result.check_id} {result.verdict}: {result.why}"
 
 
 def record(
@@ -200,5 +167,6 @@ def _check_row(check: CheckResult) -> dict[str, object]:
         "verdict": check.verdict.value,
         "why": check.why,
         "independent": check.independent,
+        "shadow": check.shadow,
         "samples": [{"verdict": s.verdict.value, "why": s.why, "seen": s.seen} for s in check.samples],
     }

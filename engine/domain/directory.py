@@ -26,6 +26,7 @@ class Site:
     """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL.
 
     `private`: names in `ports` may lead to private addresses; without it only to public ones.
+    `database_ca`: the file of certificates that its database is verified with; without it, it is not.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Site:
     private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
+    database_ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class CheckView:
     why: str
     samples: Json
     independent: bool
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

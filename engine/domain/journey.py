@@ -42,7 +42,8 @@ ROLLBACK_FRESH_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One leg. `step` is the runbook's step it came from; `script`/`role` for attempts; `of`/`checks` for gates."""
+    """One leg. `step` is the runbook's step it came from; `script`/`role` for attempts; `of`/`checks` for gates, and
+    `shadow`, which is measured and told, but not counted."""
 
     id: str
     kind: LegKind
@@ -52,6 +53,7 @@ class Leg:
     of: str | None = None
     checks: tuple[Check, ...] = ()
     fresh_for_s: int = 0
+    shadow: tuple[Check, ...] = ()
 
 
 def _attempt(step: ScriptStep, suffix: str, role: Role, script: Script) -> Leg:
@@ -71,6 +73,7 @@ def _undo(step: ScriptStep) -> tuple[Leg, ...]:
             of=f"{step.id}:rollback",
             checks=step.rollback.checks,
             fresh_for_s=ROLLBACK_FRESH_S,
+            shadow=step.rollback.shadow,
         ),
     )
 
@@ -89,6 +92,7 @@ def _legs_of(step: Step) -> tuple[Leg, ...]:
                 of=step.of,
                 checks=step.checks,
                 fresh_for_s=step.fresh_for_s,
+                shadow=step.shadow,
             )
             return (gate,)
         case ScriptStep():

@@ -70,6 +70,16 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLogin:
+    """How `sql` checks enter a target's database: its port in the directory, its name, the user, the password."""
+
+    port: int
+    name: str
+    user: str
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A system that steps work on. `verifier` is what gate probes use: other credentials than any step's."""
 
@@ -79,6 +89,7 @@ class Target:
     protected: bool
     verifier: Login
     verifier_grant: Grant
+    database: DatabaseLogin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +145,7 @@ class Rollback:
 
     script: Script
     checks: tuple[Check, ...]
+    shadow: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +197,16 @@ class ScriptStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateStep:
-    """The check after an attempt. `of` names the step that it certifies; a held verdict is good for `fresh_for_s`."""
+    """The check after an attempt. `of` names the step that it certifies; a held verdict is good for `fresh_for_s`.
+
+    `shadow`: checks that are measured and told, and do not count.
+    """
 
     id: str
     of: str
     checks: tuple[Check, ...]
     fresh_for_s: int
+    shadow: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.domain.directory import Directory
 from engine.domain.ports import GateKinds
-from engine.gates import command, digest, expr, http, promql
+from engine.gates import command, diff, digest, expr, http, log, pattern, policy, promql, schema, sql
 
 
 def kinds(directory: Directory, prometheus_url: str) -> GateKinds:
@@ -13,6 +13,12 @@ def kinds(directory: Directory, prometheus_url: str) -> GateKinds:
         "command": command.measure,
         "http": http.build(directory),
         "promql": promql.build(prometheus_url),
+        "sql": sql.build(directory),
+        "log": log.measure,
+        "pattern": pattern.measure,
         "digest": digest.measure,
         "expr": expr.measure,
+        "schema": schema.measure,
+        "diff": diff.measure,
+        "policy": policy.measure,
     }

@@ -2,93 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
-
-from engine.domain.errors import BadInput, SignalboxError
-from engine.domain.gate import Check, CommandCheck, Facts, Json, Parse, Sample
-from engine.domain.ports import Probe, ProbeAnswer
+from engine.domain.gate import Check, CommandCheck, Facts, Sample
+from engine.domain.ports import Probe
 from engine.domain.states import Verdict
-from engine.gates import evidence
 from engine.gates.condition import judge
-from engine.gates.filling import fill
-
-MAX_OUTPUT = 64 * 1024
-
-_INT = re.compile(r"[+-]?\d{1,18}")
-_PERCENT = re.compile(r"^\s*(\d{1,6}(?:\.\d{1,6})?)\s?%\s*$", re.MULTILINE)
+from engine.gates.parsing import parse
+from engine.gates.running import NotMeasured, Verifier
 
 
 def measure(check: Check, facts: Facts, probe: Probe) -> Sample:
     """Run it once. Not run is INCONCLUSIVE, a wrong exit code FAILED, output that does not parse ERROR."""
     if not isinstance(check, CommandCheck):
         return Sample(verdict=Verdict.ERROR, why="not a command check")
+    verifier = Verifier(target=check.target, facts=facts, probe=probe, timeout_s=check.timeout_s)
     try:
-        argv = tuple(fill(word, check.target, facts) for word in check.run)
-    except BadInput as error:
-        return Sample(verdict=Verdict.ERROR, why=str(error))
+        ran = verifier.run(check.run, check.code)
+    except NotMeasured as instead:
+        return instead.sample
     try:
-        answer = probe(check.target, argv, check.timeout_s)
-    except SignalboxError as error:
-        return Sample(verdict=Verdict.INCONCLUSIVE, why=f"the verifier could not run {argv[0]}: {error}")
-    return _judge(check, argv, answer)
-
-
-def _judge(check: CommandCheck, argv: tuple[str, ...], answer: ProbeAnswer) -> Sample:
-    seen: Json = {
-        "run": [evidence.text(word) for word in argv],
-        "code": answer.code,
-        "stdout": evidence.text(answer.stdout),
-        "stderr": evidence.text(answer.stderr),
-    }
-    if not answer.ran or answer.code is None:
-        why = f"the verifier could not run {argv[0]}: {answer.reason or 'no exit code'}"
-        return Sample(verdict=Verdict.INCONCLUSIVE, why=why, seen=seen)
-    if answer.code != check.code:
-        return Sample(verdict=Verdict.FAILED, why=f"{argv[0]} exited {answer.code}, not {check.code}", seen=seen)
-    try:
-        out = parse(answer.stdout, check.parse)
+        out = parse(ran.stdout, check.parse)
     except ValueError as error:
-        return Sample(verdict=Verdict.ERROR, why=f"output of {argv[0]}: {error}", seen=seen)
-    return judge(check.expect, {"out": out, "code": answer.code}, seen)
-
-
-def parse(stdout: str, how: Parse) -> Json:
-    """The variable `out`; raises ValueError. INT: nothing but one integer. PERCENT: one line that is `N%`, as df's."""
-    if len(stdout) > MAX_OUTPUT:
-        raise ValueError(f"more than {MAX_OUTPUT // 1024} KiB")
-    match how:
-        case Parse.TEXT:
-            return stdout
-        case Parse.LINES:
-            return list(stdout.splitlines())
-        case Parse.JSON:
-            return _json(stdout)
-        case Parse.INT:
-            if not _INT.fullmatch(stdout.strip()):
-                raise ValueError("not one integer")
-            return int(stdout)
-        case Parse.PERCENT:
-            found = _PERCENT.findall(stdout)
-            if len(found) != 1:
-                raise ValueError(f"{len(found)} lines with a percentage, not one")
-            return float(found[0])
-
-
-def _json(stdout: str) -> Json:
-    try:
-        value: Json = json.loads(stdout, parse_constant=_refuse, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return value
-
-
-def _refuse(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
+        return Sample(verdict=Verdict.ERROR, why=f"output of {ran.argv[0]}: {error}", seen=ran.seen)
+    return judge(check.expect, {"out": out, "code": ran.code}, ran.seen)

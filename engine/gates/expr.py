@@ -14,7 +14,7 @@ def measure(check: Check, facts: Facts, probe: Probe) -> Sample:  # noqa: ARG001
     if not isinstance(check, ExprCheck):
         return Sample(verdict=Verdict.ERROR, why="not an expr check")
     if check.of not in facts.claims:
-        return Sample(verdict=Verdict.INCONCLUSIVE, why=f"step {check.of} printed no output")
+        return Sample(verdict=Verdict.INCONCLUSIVE, why=f"step {check.of} printed no output", no_data=True)
     claim = facts.claims[check.of]
     seen: Json = {"out": evidence.bounded(claim)}
     variables: dict[str, Json] = {"out": claim}

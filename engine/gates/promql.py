@@ -2,7 +2,8 @@
 
 No data never holds. Prometheus answers an instant query with samples up to five minutes old and stamps them with the
 time of the query, so the age is asked for apart: `timestamp()` of every series that the query reads. This also finds
-`... or vector(0)`, which would make a number out of nothing.
+`... or vector(0)`, which would make a number out of nothing. What was before a change, and all the time since, is asked
+in the same way at moments of the past, which a step can no longer change.
 https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries (and /querying/basics/#staleness)
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.domain.errors import SignalboxError
@@ -26,6 +29,9 @@ from engine.gates.selectors import selectors
 MAX_SERIES = 100
 MAX_SELECTORS = 8
 SCRAPE_S = 1.0
+STEPS = 30
+""" At so many moments at most is a time looked at. What happens in between, `max_over_time` and its like can see. """
+BEFORE = re.compile(r"\bbefore\b")
 
 
 def age_of(selector: str) -> str:
@@ -35,6 +41,10 @@ def age_of(selector: str) -> str:
 
 class NoData(Exception):
     """There is nothing to judge; the message says why."""
+
+
+class Unwell(NoData):
+    """Prometheus itself cannot be asked: that says nothing about the data."""
 
 
 class OlderThanTheChange(NoData):
@@ -56,11 +66,12 @@ def build(prometheus_url: str, get: web.Get = web.get) -> Measure:
             return Sample(verdict=Verdict.ERROR, why="no Prometheus is configured: set SIGNALBOX_PROMETHEUS_URL")
         try:
             query = fill(check.query, check.target, facts, _escape)
-            return _patiently(_Question(prometheus_url.rstrip("/"), query, check, facts.changed_at, get))
+            return _patiently(_Question(prometheus_url.rstrip("/"), query, check, facts, get))
         except (SignalboxError, Broken) as error:
             return Sample(verdict=Verdict.ERROR, why=str(error), seen={"query": check.query})
         except NoData as error:
-            return Sample(verdict=Verdict.INCONCLUSIVE, why=str(error), seen={"query": check.query})
+            empty = not isinstance(error, Unwell)
+            return Sample(verdict=Verdict.INCONCLUSIVE, why=str(error), seen={"query": check.query}, no_data=empty)
 
     return measure
 
@@ -70,11 +81,20 @@ def _patiently(question: _Question) -> Sample:
     deadline = time.monotonic() + question.check.timeout_s
     while True:
         try:
-            return question.sample()
+            return question.sample(datetime.now(UTC))
         except OlderThanTheChange:
             if time.monotonic() > deadline:
                 raise
             time.sleep(SCRAPE_S)
+
+
+def _usable(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The values, if there are some and each is a number; raises NoData."""
+    if not values:
+        raise NoData("the query found no series")
+    if not all(math.isfinite(value) for value in values):
+        raise NoData("the query gave NaN or infinity")
+    return values
 
 
 def _escape(value: str) -> str:
@@ -85,45 +105,79 @@ def _escape(value: str) -> str:
 class _Question:
     """One query with its freshness, asked of one Prometheus."""
 
-    def __init__(self, url: str, query: str, check: PromqlCheck, changed_at: datetime | None, get: web.Get) -> None:
+    def __init__(self, url: str, query: str, check: PromqlCheck, facts: Facts, get: web.Get) -> None:
         self.get = get
         self.url = f"{url}/api/v1/query"
         self.query = query
         self.check = check
-        self.changed_at = changed_at
+        self.facts = facts
+        self.deadline = 0.0
 
-    def sample(self) -> Sample:
+    def sample(self, now: datetime) -> Sample:
+        """Everything that one measurement asks, within the check's timeout; raises NoData, Broken."""
+        self.deadline = time.monotonic() + self.check.timeout_s
+        variables: dict[str, Json] = {}
+        seen: dict[str, Json] = {"query": self.query}
+        if BEFORE.search(self.check.expect):
+            variables["before"] = seen["before"] = list(self._before())
+        if self.check.for_s:
+            return self._over(now, variables, seen)
         ages = self._ages()
         series, values = self._values(self.query)
-        seen: Json = {"query": self.query, "series": evidence.bounded(series), "age_s": list(ages)}
-        if not values:
-            return Sample(verdict=Verdict.INCONCLUSIVE, why="the query found no series", seen=seen)
-        if not all(math.isfinite(value) for value in values):
-            return Sample(verdict=Verdict.INCONCLUSIVE, why="the query gave NaN or infinity", seen=seen)
-        return judge(self.check.expect, {"result": list(values)}, seen)
+        seen |= {"series": evidence.bounded(series), "age_s": list(ages)}
+        return judge(self.check.expect, {"result": list(_usable(values)), **variables}, seen)
 
-    def _ages(self) -> tuple[float, ...]:
-        """Seconds since the oldest fresh sample of each selector; raises NoData when one has none or is too old."""
+    def _before(self) -> tuple[float, ...]:
+        """What the query gave when the change began; Prometheus still knows. Raises NoData, Broken."""
+        at = self.facts.begun_at
+        if at is None:
+            raise NoData("nobody knows when the change began")
+        self._ages(at, since_change=False)
+        return _usable(self._values(self.query, at)[1])
+
+    def _over(self, now: datetime, variables: dict[str, Json], seen: dict[str, Json]) -> Sample:
+        """The condition at every step of the time up to now; the first that does not hold decides."""
+        count = min(STEPS, self.check.for_s)
+        moments = [now - timedelta(seconds=self.check.for_s * back / count) for back in range(count, -1, -1)]
+        steps: list[Json] = []
+        seen |= {"for_s": self.check.for_s, "steps": steps}
+        for moment in moments:
+            self._ages(moment)
+            values = _usable(self._values(self.query, moment)[1])
+            steps.append([round(moment.timestamp(), 3), list(values)])
+            sample = judge(self.check.expect, {"result": list(values), **variables}, seen)
+            if sample.verdict is not Verdict.HELD:
+                ago = (now - moment).total_seconds()
+                return replace(sample, why=f"{ago:.0f} s ago {sample.why}")
+        return replace(sample, why=f"for {self.check.for_s} s {sample.why}")
+
+    def _ages(self, at: datetime | None = None, *, since_change: bool = True) -> tuple[float, ...]:
+        """Seconds since the oldest fresh sample of each selector; raises NoData when one has none or is too old.
+
+        `at`: a moment of the past, instead of now. `since_change`: a sample from before the change is none.
+        """
         found = selectors(self.query)
         if not found:
             raise Broken("the query reads no series, so it measures nothing")
         if len(found) > MAX_SELECTORS:
             raise Broken(f"the query reads more than {MAX_SELECTORS} selectors")
-        ages = []
-        for selector in found:
-            _, values = self._values(age_of(selector))
-            if len(values) != 1:
-                raise NoData(f"no fresh sample of {selector}")
-            if not values[0] <= self.check.max_age_s:
-                raise NoData(f"samples of {selector} are {values[0]:.0f} s old, more than {self.check.max_age_s} s")
-            if self.changed_at and values[0] >= (datetime.now(UTC) - self.changed_at).total_seconds():
-                raise OlderThanTheChange(f"samples of {selector} are from before the change")
-            ages.append(round(values[0], 3))
-        return tuple(ages)
+        return tuple(round(self._age(selector, at, since_change=since_change), 3) for selector in found)
 
-    def _values(self, query: str) -> tuple[Json, tuple[float, ...]]:
+    def _age(self, selector: str, at: datetime | None, *, since_change: bool) -> float:
+        _, values = self._values(age_of(selector), at)
+        when = "" if at is None else f" at {at:%H:%M:%S}"
+        if len(values) != 1:
+            raise NoData(f"no fresh sample of {selector}{when}")
+        if not values[0] <= self.check.max_age_s:
+            raise NoData(f"samples of {selector}{when} are {values[0]:.0f} s old, more than {self.check.max_age_s} s")
+        changed_at = self.facts.changed_at if since_change else None
+        if changed_at and values[0] >= ((at or datetime.now(UTC)) - changed_at).total_seconds():
+            raise OlderThanTheChange(f"samples of {selector} are from before the change")
+        return values[0]
+
+    def _values(self, query: str, at: datetime | None = None) -> tuple[Json, tuple[float, ...]]:
         """The series as Prometheus gave them, and their numbers; raises NoData, Broken."""
-        data = self._data(query)
+        data = self._data(query, at)
         kind, result = data.get("resultType"), data.get("result")
         if kind not in {"vector", "scalar"} or not isinstance(result, list):
             raise Broken(f"the query gives {kind}, not a vector or a scalar")
@@ -135,25 +189,28 @@ class _Question:
         except (TypeError, ValueError, KeyError):
             raise Broken("Prometheus answered in a form that is not documented") from None
 
-    def _data(self, query: str) -> dict[str, Any]:
+    def _data(self, query: str, at: datetime | None) -> dict[str, Any]:
         """The `data` of a whole answer; raises NoData when Prometheus is not well, Broken for a wrong query."""
-        timeout_s = self.check.timeout_s
+        timeout_s = round(self.deadline - time.monotonic(), 3)
+        if timeout_s <= 0:
+            raise Unwell(f"Prometheus did not answer within {self.check.timeout_s} s")
         try:
-            answer = self.get(self.url, timeout_s, {"query": query, "timeout": f"{timeout_s}s"})
+            moment = {} if at is None else {"time": f"{at.timestamp():.3f}"}
+            answer = self.get(self.url, timeout_s, {"query": query, "timeout": f"{timeout_s * 1000:.0f}ms", **moment})
             body = json.loads(answer.body)
         except web.NoAnswer as error:
-            raise NoData(f"Prometheus did not answer: {error}") from None
+            raise Unwell(f"Prometheus did not answer: {error}") from None
         except web.TooMuch as error:
             raise Broken(f"Prometheus answered {error}") from None
         except (ValueError, RecursionError):
-            raise NoData("Prometheus did not answer in JSON") from None
+            raise Unwell("Prometheus did not answer in JSON") from None
         if not isinstance(body, dict):
-            raise NoData("Prometheus did not answer in JSON")
+            raise Unwell("Prometheus did not answer in JSON")
         if answer.status in {400, 422}:
             raise Broken(f"Prometheus refused the query: {evidence.text(str(body.get('error')), 300)}")
         data = body.get("data")
         if answer.status != 200 or body.get("status") != "success" or not isinstance(data, dict):
-            raise NoData(f"Prometheus answered {answer.status}: {evidence.text(str(body.get('error')), 300)}")
+            raise Unwell(f"Prometheus answered {answer.status}: {evidence.text(str(body.get('error')), 300)}")
         if body.get("warnings"):
-            raise NoData(f"Prometheus warned: {evidence.brief(body['warnings'])}")
+            raise Unwell(f"Prometheus warned: {evidence.brief(body['warnings'])}")
         return data

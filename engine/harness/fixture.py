@@ -54,7 +54,7 @@ def render(note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
         "verdicts": [],
         "left_out": [],
     }
-    gates = {leg.id: leg.checks for line in (journey.line, *journey.rollbacks) for leg in line}
+    gates = {leg.id: (*leg.checks, *leg.shadow) for line in (journey.line, *journey.rollbacks) for leg in line}
     verdicts, attempts = _concerned(note, run)
     for verdict in verdicts:
         _add(value, "verdicts", _verdict(verdict, gates.get(verdict.leg, ())), f"verdict of {verdict.leg}")
@@ -103,6 +103,7 @@ def _check(found: CheckView, check: Check | None) -> dict[str, Any]:
         "verdict": found.verdict.value,
         "why": found.why,
         "independent": found.independent,
+        "shadow": found.shadow,
         "samples": found.samples,
     }
 

@@ -36,12 +36,17 @@ MOST_CONFLICTS = 5
 
 @dataclass(slots=True)
 class Drive:
-    """One run while it is driven. `past` is what was read and written so far, good as long as `version` is."""
+    """One run while it is driven.
+
+    `run` and `past` are as the last boundary left them, good as long as `version` is. The first one reads them itself:
+    it may have had to wait since the run was looked at.
+    """
 
     run_id: str
     snapshot: Snapshot
     journey: Journey
     version: int = -1
+    run: models.Run | None = None
     past: runs.Past | None = None
     work: Work | None = None
     done: Ended | GateResult | None = None
@@ -189,7 +194,7 @@ class Driver:
             try:
                 return self._boundary(drive)
             except (Unavailable, Conflict) as error:
-                drive.past = None  # what was not committed stands in it too
+                drive.run = drive.past = None  # what was not committed stands in them too
                 conflicts += isinstance(error, Conflict)
                 if self._stopping.is_set() or conflicts > MOST_CONFLICTS or (drive.done is None and conflicts):
                     raise
@@ -202,7 +207,7 @@ class Driver:
         now = self.adapters.clock.now()
         following: Work | None = None
         with self.database.transaction() as session:
-            locked = runs.lock(session, drive.run_id, self.claim.id)
+            locked = runs.lock(session, drive.run_id, self.claim.id, drive.run)
             run, still_ours = locked.run, locked.run.version == drive.version
             if still_ours and drive.past is not None:
                 runs.remember(session, run.id, drive.past)
@@ -221,7 +226,7 @@ class Driver:
             else:
                 wakeups.not_needed(session, run.id)
             drive.past = runs.past(session, run.id) if following is not None else None
-        drive.version, drive.work, drive.done = run.version, following, None
+        drive.run, drive.version, drive.work, drive.done = run, run.version, following, None
         return following
 
     def _outside(self, drive: Drive) -> tuple[str, World | None]:

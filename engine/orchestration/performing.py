@@ -14,10 +14,11 @@ import structlog
 from engine.coordination import judging, orders
 from engine.coordination.boundary import AttemptWork, GateWork
 from engine.coordination.results import Ended
-from engine.domain.errors import SignalboxError
+from engine.domain.databases import DatabaseAccess
+from engine.domain.errors import BadInput, Refused, SignalboxError
 from engine.domain.gate import GateResult, Sample
-from engine.domain.ports import Conclusion, Ending, OpenGrant, Order, Probe, ProbeAnswer, Redactor, TaskResult
-from engine.domain.runbook import Snapshot
+from engine.domain.ports import Conclusion, Ending, OpenGrant, Order, ProbeAnswer, Redactor, TaskResult
+from engine.domain.runbook import Grant, Snapshot
 from engine.domain.states import Verdict
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.live import LiveLog
@@ -202,41 +203,74 @@ class Performer:
             work.leg,
             work.facts,
             kinds,
-            self._probe(work),
+            Verifier(self.adapters, self.running, self.snapshot, work.run_id),
             self.adapters.clock,
             lambda: self.running.is_stopped(work.run_id),
             self.adapters.secrets.redactor(),
         )
 
-    def _probe(self, work: GateWork) -> Probe:
-        judging_id, numbers = new_id(), itertools.count(1)
 
-        def probe(target: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer:
-            try:
-                return self._ask(f"{judging_id}-{next(numbers)}", work, target, argv, timeout_s)
-            except SignalboxError as error:
-                return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason=str(error))
+@dataclass(slots=True)
+class Verifier:
+    """Who measures for one gate of one run, with credentials of its own: a `Probe`, and a `DatabaseProbe`."""
 
-        return probe
+    adapters: Adapters
+    running: Running
+    snapshot: Snapshot
+    run_id: str
+    _id: str = field(default_factory=new_id)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
-    def _ask(
-        self, task_id: str, work: GateWork, target_name: str, argv: tuple[str, ...], timeout_s: float
-    ) -> ProbeAnswer:
+    def __call__(self, target: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer:
+        """A command on the target, in a VM of its own."""
+        try:
+            return self._ask(self._next(), target, argv, timeout_s)
+        except SignalboxError as error:
+            return _not_run(str(error))
+
+    @contextlib.contextmanager
+    def database(self, target: str, timeout_s: float) -> Iterator[DatabaseAccess]:
+        """See `ports.DatabaseProbe`."""
+        login = self.snapshot.runbook.targets[target].database
+        if login is None:
+            raise BadInput(f"target {target} has no `database`", "say in the runbook how the verifier enters it")
+        grant = self._open(self._next(), target, login.grant, timeout_s)
+        failure = ""
+        try:
+            yield DatabaseAccess(
+                host=self.snapshot.runbook.targets[target].host,
+                port=login.port,
+                name=login.name,
+                user=login.user,
+                password=grant.values[0].value,
+            )
+        finally:
+            failure = _close(grant)
+        if failure:
+            raise Refused(failure)
+
+    def _next(self) -> str:
+        return f"{self._id}-{next(self._numbers)}"
+
+    def _open(self, task_id: str, target: str, grant: Grant, timeout_s: float) -> OpenGrant:
+        return self.adapters.secrets.open(
+            runbook=self.snapshot.runbook.name,
+            run_id=self.run_id,
+            leg=f"{target}:verifier",
+            attempt_id=task_id,
+            refs=grant.secrets,
+            timeout_s=timeout_s,
+        )
+
+    def _ask(self, task_id: str, target_name: str, argv: tuple[str, ...], timeout_s: float) -> ProbeAnswer:
         target = self.snapshot.runbook.targets[target_name]
         directory = self.adapters.directory()
         values = {"target": {"name": target.name, "host": target.host, "port": str(target.port)}}
-        grant = self.adapters.secrets.open(
-            runbook=self.snapshot.runbook.name,
-            run_id=work.run_id,
-            leg=f"{target_name}:verifier",
-            attempt_id=task_id,
-            refs=target.verifier_grant.secrets,
-            timeout_s=timeout_s,
-        )
+        grant = self._open(task_id, target_name, target.verifier_grant, timeout_s)
         try:
             task = self.adapters.probe_runner.task(
                 task_id=task_id,
-                run_id=work.run_id,
+                run_id=self.run_id,
                 argv=argv,
                 timeout_s=timeout_s,
                 target=target,
@@ -244,15 +278,17 @@ class Performer:
                 reaches=orders.reaches(target.verifier_grant, directory, values),
                 secrets=grant.values,
             )
-            if not self.running.begin(work.run_id, task_id):
-                return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason="the run was stopped")
+            if not self.running.begin(self.run_id, task_id):
+                return _not_run("the run was stopped")
             result = self.adapters.hypervisor.run(task, grant.redactor, lambda _text: None)
         finally:
-            self.running.end(work.run_id)
+            self.running.end(self.run_id)
             failure = _close(grant)
-        if failure:
-            return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason=failure)
-        return _answer(result)
+        return _not_run(failure) if failure else _answer(result)
+
+
+def _not_run(reason: str) -> ProbeAnswer:
+    return ProbeAnswer(ran=False, code=None, stdout="", stderr="", reason=reason)
 
 
 def _holds_a_secret(artefact: bytes, redactor: Redactor) -> bool:

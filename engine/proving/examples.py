@@ -11,7 +11,8 @@ Called by `proof`. The file:
           bad: [{stdout: "Use%\\n 80%\\n"}]
 
 The keys of `gates` are gates as the machine calls them (`staging:rollback-gate` is the one after the rollback), below
-them their checks. The fields of an example are what the check's source says (`engine.proving.kinds`), and:
+them their checks, the members of a quorum among them, and `CHECK.control` for a control. The fields of an example are
+what the check's source says (`engine.proving.kinds`), and:
 `then`: what it says to the samples after the first; `verdict` (of a bad one): exactly this must be found.
 """
 
@@ -29,9 +30,10 @@ from engine.domain.journey import Leg, LegKind, plan
 from engine.domain.runbook import Runbook, Snapshot
 from engine.domain.states import Verdict
 from engine.proving.kinds import KINDS, Answer
+from engine.proving.parts import named, parts
 from engine.runbooks import positions
-from engine.runbooks.format import Edge, Reason
 from engine.runbooks.positions import Document, Place, Problem
+from engine.runbooks.scalars import Edge, Reason
 
 FILE = "tests.yaml"
 Gate = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}(:rollback-gate)?$")]
@@ -99,10 +101,10 @@ class Tests:
 
 
 def gates_of(runbook: Runbook) -> tuple[Leg, ...]:
-    """Every gate that a run of it may come to, those after its rollbacks too."""
+    """Every gate that a run of it may come to, those after its rollbacks too; controls have names of their own."""
     journey = plan(runbook)
     legs = (*journey.line, *(leg for line in journey.rollbacks for leg in line))
-    return tuple(leg for leg in legs if leg.kind is LegKind.GATE)
+    return tuple(named(leg) for leg in legs if leg.kind is LegKind.GATE)
 
 
 def read(snapshot: Snapshot) -> Tests:
@@ -141,7 +143,7 @@ def _problems(document: Document, error: ValidationError, place: Place) -> Itera
 
 
 def _typed(file: TestsEdge, runbook: Runbook, document: Document) -> Tests:
-    gates = {gate.id: {check.id: check for check in gate.checks} for gate in gates_of(runbook)}
+    gates = {gate.id: {part.check.id: part.check for part in parts(gate)} for gate in gates_of(runbook)}
     examples: dict[tuple[str, str], Examples] = {}
     for gate, checks in file.gates.items():
         for name, edge in checks.items():

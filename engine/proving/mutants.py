@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.domain.gate import VARIABLES, Check, ExprCheck, Json
+from engine.domain.gate import INDEPENDENT, Check, ExprCheck, Json, QuorumCheck
 from engine.domain.journey import Leg
 from engine.proving.examples import Examples
 from engine.proving.expression import broken, renamed
 from engine.proving.kinds import KINDS, Answer
 from engine.proving.kinds.expr import ExprAnswer
+from engine.proving.parts import Part, with_check
 
 CONDITIONS = ("expect", "unless")
 
@@ -33,18 +34,29 @@ class Mutant:
     told: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
 
 
-def mutants(gate: Leg, check: Check, examples: Examples) -> Iterator[Mutant]:
+def mutants(part: Part, examples: Examples) -> Iterator[Mutant]:
     """Every way in which this check of the gate could be a little wrong."""
+    check = part.check
     for what, mutant in _checks(check):
-        yield Mutant(check=check.id, what=what, gate=_with(gate, check, mutant))
-    yield Mutant(check=check.id, what="removed", gate=_with(gate, check))
-    yield Mutant(check=check.id, what="no data holds", gate=gate, weak=check.id)
-    yield from _asks_the_step(gate, check, examples)
+        yield Mutant(check=check.id, what=what, gate=part.instead(mutant))
+    yield Mutant(check=check.id, what="removed", gate=part.instead(None))
+    yield Mutant(check=check.id, what="no data holds", gate=part.gate, weak=check.id)
+    if not part.is_control:
+        yield from _asks_the_step(part, examples)
 
 
-def _with(gate: Leg, check: Check, *instead: Check) -> Leg:
-    checks = [one for old in gate.checks for one in (instead if old is check else (old,))]
-    return replace(gate, checks=tuple(checks))
+def of_quorum(gate: Leg, number: int, quorum: QuorumCheck) -> Iterator[Mutant]:
+    """One more or one fewer is needed, a member is forgotten, or all of it is."""
+
+    def mutant(what: str, other: QuorumCheck | None) -> Mutant:
+        return Mutant(check=quorum.id, what=what, gate=with_check(gate, number, other))
+
+    for need in (quorum.need - 1, quorum.need + 1):
+        yield mutant(f"need: {need}", replace(quorum, need=need))
+    for member in quorum.checks:
+        rest = tuple(one for one in quorum.checks if one is not member)
+        yield mutant(f"without {member.id}", replace(quorum, checks=rest))
+    yield mutant("removed", None)
 
 
 def _checks(check: Check) -> Iterator[tuple[str, Check]]:
@@ -64,13 +76,14 @@ def _changed(check: Check, name: str, value: Any) -> Check:
     return replace(check, **{name: value})
 
 
-def _asks_the_step(gate: Leg, check: Check, examples: Examples) -> Iterator[Mutant]:
+def _asks_the_step(part: Part, examples: Examples) -> Iterator[Mutant]:
     """The check judges what the step says of itself; and the step says what would hold."""
-    if isinstance(check, ExprCheck) or gate.of is None or not VARIABLES.get(check.type):
-        return
+    check, of = part.check, part.gate.of
     good = examples.good[0].answers[-1]
-    says: dict[str, Json] = dict(KINDS[check.type].variables(check, good))
+    says: dict[str, Json] = dict(KINDS[check.type].variables(check, good)) if isinstance(check, INDEPENDENT) else {}
+    if of is None or not says:
+        return
     expect = renamed(getattr(check, "expect", ""), says.keys(), lambda name: f"out.{name}")
-    asks = ExprCheck(id=check.id, of=gate.of, expect=expect)
+    asks = ExprCheck(id=check.id, of=of, expect=expect)
     told = {check.id: (ExprAnswer(output=says),)}
-    yield Mutant(check=check.id, what="asks the step itself", gate=_with(gate, check, asks), told=told)
+    yield Mutant(check=check.id, what="asks the step itself", gate=part.instead(asks), told=told)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from engine.domain.errors import BadInput
-from engine.domain.gate import Check, Facts
+from engine.domain.gate import Check, Facts, QuorumCheck
 from engine.domain.journey import Leg
 from engine.domain.runbook import Snapshot
 from engine.domain.states import Verdict
@@ -17,6 +17,7 @@ from engine.proving import examples, mutants, replay
 from engine.proving.examples import Example, Tests
 from engine.proving.kinds import KINDS, Answer
 from engine.proving.mutants import Mutant
+from engine.proving.parts import Part, parts, quorums
 from engine.proving.replay import Case
 
 MUST_DIE = 0.95
@@ -80,9 +81,8 @@ def prove(snapshot: Snapshot) -> Proof:
     """Replay all examples, and once more on every mutant. Raises BadInput for examples that do not read."""
     tests = examples.read(snapshot)
     facts = replay.facts_of(snapshot.runbook, tests.inputs)
-    checks = tuple(
-        _check(gate, check, tests, facts) for gate in examples.gates_of(snapshot.runbook) for check in gate.checks
-    )
+    gates = examples.gates_of(snapshot.runbook)
+    checks = tuple(proof for gate in gates for proof in _gate(gate, tests, facts))
     proof = Proof(runbook=snapshot.runbook.name, checks=checks, problems=())
     return replace(proof, problems=(*(what for one in checks for what in one.problems), *_mutants(proof, tests)))
 
@@ -100,14 +100,29 @@ def _mutants(proof: Proof, tests: Tests) -> Iterator[str]:
         yield f"{len(declared)} of {proof.mutants} mutants are declared to survive, more than {MAY_BE_DECLARED:.0%}"
 
 
-def _check(gate: Leg, check: Check, tests: Tests, facts: Facts) -> CheckProof:
-    cases = {kind: tuple(made) for kind, made in _cases(gate, check, tests).items()}
+def _gate(gate: Leg, tests: Tests, facts: Facts) -> Iterator[CheckProof]:
+    for part in parts(gate):
+        made = tuple(mutants.mutants(part, tests.examples[gate.id, part.check.id]))
+        yield _seen(part.gate, part.check, _cases(part, tests), made, tests, facts)
+    for number, quorum in quorums(gate):
+        made = tuple(mutants.of_quorum(gate, number, quorum))
+        yield _seen(gate, quorum, _cases_of_quorum(gate, quorum, tests), made, tests, facts)
+
+
+def _seen(
+    gate: Leg,
+    check: Check,
+    made_up: Mapping[str, Iterator[Case]],
+    made: tuple[Mutant, ...],
+    tests: Tests,
+    facts: Facts,
+) -> CheckProof:
+    cases = {kind: tuple(some) for kind, some in made_up.items()}
     problems = [
         f"{gate.id}.{check.id}: {case.what} must {_demand(case)}, and is {found.verdict}: {found.why[:200]}"
         for case in (*cases["good"], *cases["bad"], *cases["never"])
         if not case.noticed_by((found := replay.judge(gate, case, facts)).verdict)
     ]
-    made = tuple(mutants.mutants(gate, check, tests.examples[gate.id, check.id]))
     everything = (*cases["bad"], *cases["good"], *cases["never"])
     lived = [mutant.what for mutant in made if not _dies(mutant, everything, facts)]
     declared = {what: tests.survivors.get((gate.id, check.id, what), "") for what in lived}
@@ -130,10 +145,10 @@ def _demand(case: Case) -> str:
     return f"be {case.verdict}" if case.verdict else "not hold"
 
 
-def _cases(gate: Leg, check: Check, tests: Tests) -> Mapping[str, Iterator[Case]]:
+def _cases(part: Part, tests: Tests) -> Mapping[str, Iterator[Case]]:
     """What this check is told, while all others are told that all is well."""
-    mine = tests.examples[gate.id, check.id]
-    well = {one.id: tests.examples[gate.id, one.id].good[0].answers for one in gate.checks}
+    check = part.check
+    mine, well = tests.examples[part.gate.id, check.id], _all_is_well(part.gate, tests)
 
     def case(what: str, answers: tuple[Answer, ...], verdict: Verdict | None) -> Case:
         return Case(about=check.id, what=what, told={**well, check.id: answers}, verdict=verdict)
@@ -146,6 +161,27 @@ def _cases(gate: Leg, check: Check, tests: Tests) -> Mapping[str, Iterator[Case]
         "good": given("good", mine.good),
         "bad": given("bad", mine.bad),
         "never": (case(what, (answer,), None) for what, answer in never),
+    }
+
+
+def _all_is_well(gate: Leg, tests: Tests) -> Mapping[str, tuple[Answer, ...]]:
+    return {part.check.id: tests.examples[gate.id, part.check.id].good[0].answers for part in parts(gate)}
+
+
+def _cases_of_quorum(gate: Leg, quorum: QuorumCheck, tests: Tests) -> Mapping[str, Iterator[Case]]:
+    """Just as many hold as must, and one fewer; each member is once among those that hold."""
+    members = [member.id for member in quorum.checks]
+
+    def case(first: int, hold: int, verdict: Verdict | None) -> Case:
+        well = dict(_all_is_well(gate, tests))
+        for name in (members[first:] + members[:first])[hold:]:
+            well[name] = tests.examples[gate.id, name].bad[0].answers
+        return Case(about=quorum.id, what=f"{hold} of {len(members)}", told=well, verdict=verdict)
+
+    return {
+        "good": (case(first, quorum.need, Verdict.HELD) for first in range(len(members))),
+        "bad": (case(first, quorum.need - 1, None) for first in range(len(members))),
+        "never": iter((case(0, 0, None),)),
     }
 
 

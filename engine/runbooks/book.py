@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.domain.directory import Directory
-from engine.domain.gate import Check, CommandCheck, HttpCheck, PromqlCheck
+from engine.domain.gate import INDEPENDENT, Check, QuorumCheck
 from engine.domain.journey import Journey, plan
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target, Tool
-from engine.runbooks.format import RunbookEdge
+from engine.domain.within import asked
+from engine.runbooks.check_format import AnyCheck, QuorumEdge
+from engine.runbooks.format import GateEdge, RunbookEdge, ScriptEdge, TerraformApplyEdge, TerraformUndoEdge, UndoEdge
 from engine.runbooks.positions import Place
 
 
@@ -102,7 +104,7 @@ class Book:
         return found[-1] if found else None
 
     def check_lists(self) -> Iterator[tuple[Place, int, str, tuple[Check, ...]]]:
-        """Every list of checks: its place, the step's index, the id of the step it judges, the checks."""
+        """Every list of checks: its place, the step's index, the id of the step it judges, the checks that count."""
         for at, gate in self.gates():
             yield ("steps", at, "checks"), at, gate.of, gate.checks
         for at, step in self.scripts():
@@ -110,10 +112,43 @@ class Book:
                 yield ("steps", at, "rollback", "checks"), at, step.id, step.rollback.checks
 
     def checks(self) -> Iterator[tuple[Place, int, Check]]:
-        """Every check: its place, the index of its step, the check."""
-        for place, at, _, checks in self.check_lists():
-            for number, check in enumerate(checks):
-                yield (*place, number), at, check
+        """Every check: its place, its step's index, itself. Also those in shadow, members of a quorum, controls."""
+        for place, at, edges, counted, shadow in self._lists():
+            by_mode = {"block": iter(counted), "shadow": iter(shadow)}
+            for number, edge in enumerate(edges):
+                yield from _with_inner((*place, number), at, next(by_mode[edge.mode]))
+
+    def names_of_checks(self) -> Iterator[list[tuple[Place, str]]]:
+        """Of every gate in the file: what its checks and the members of a quorum are called, and where."""
+        return (_names(place, edges) for place, _, edges, _, _ in self._lists())
+
+    def _lists(self) -> Iterator[tuple[Place, int, list[AnyCheck], tuple[Check, ...], tuple[Check, ...]]]:
+        for at, (edge, step) in enumerate(zip(self.file.steps, self.runbook.steps, strict=True)):
+            if isinstance(edge, GateEdge) and isinstance(step, GateStep):
+                yield ("steps", at, "checks"), at, edge.checks, step.checks, step.shadow
+            elif isinstance(edge, ScriptEdge | TerraformApplyEdge) and isinstance(step, ScriptStep) and step.rollback:
+                undo = edge.rollback
+                edges = undo.checks if isinstance(undo, UndoEdge | TerraformUndoEdge) else []
+                yield ("steps", at, "rollback", "checks"), at, edges, step.rollback.checks, step.rollback.shadow
+
+
+def _names(place: Place, edges: Sequence[AnyCheck]) -> list[tuple[Place, str]]:
+    found: list[tuple[Place, str]] = []
+    for number, edge in enumerate(edges):
+        found.append(((*place, number, "id"), edge.id))
+        if isinstance(edge, QuorumEdge):
+            found += _names((*place, number, "checks"), edge.checks)
+    return found
+
+
+def _with_inner(place: Place, at: int, check: Check) -> Iterator[tuple[Place, int, Check]]:
+    yield place, at, check
+    inner = asked(check)
+    if isinstance(check, QuorumCheck):
+        for number, member in enumerate(inner):
+            yield from _with_inner((*place, "checks", number), at, member)
+    else:
+        yield from (((*place, "control"), at, control) for control in inner)
 
 
 _WORD = re.compile(r"[\w-]+")
@@ -126,4 +161,4 @@ def _stem(file: str) -> str:
 
 def target_of(check: Check) -> str | None:
     """The target that a check measures; None for those that measure nothing."""
-    return check.target if isinstance(check, (CommandCheck, HttpCheck, PromqlCheck)) else None
+    return check.target if isinstance(check, INDEPENDENT) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
+from typing import get_args
 
 from engine.domain.digest import of_bytes
 from engine.domain.gate import Check, Sampling
@@ -113,6 +114,7 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
         if isinstance(step, GateStep):
             yield ("gates", step.id), f"judges {step.of}, good for {minutes(step.fresh_for_s)}"
             yield from ((("gates", f"{step.id}.{check.id}"), describe(check)) for check in step.checks)
+            yield from ((("gates", f"{step.id}.{one.id}"), f"in shadow: {describe(one)}") for one in step.shadow)
         elif isinstance(step, ScriptStep) and isinstance(edge, TerraformPlanEdge):
             yield ("steps", step.id), runs(step)
         elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge | TerraformApplyEdge):
@@ -164,7 +166,9 @@ def _shown(value: object) -> str:
         case Sampling():
             return f"{value.count} times, every {value.every_s:g} s"
         case tuple():
-            return " ".join(map(str, value))
+            return " ".join(map(_shown, value))
+        case _ if isinstance(value, get_args(Check)):
+            return f"[{describe(value)}]"
     return str(value)
 
 

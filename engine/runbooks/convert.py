@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from engine.domain.gate import Check, CommandCheck, DigestCheck, ExprCheck, HttpCheck, Parse, PromqlCheck, Sampling
 from engine.domain.runbook import (
     Access,
     ApprovalRule,
     ArtefactRule,
     CloseStep,
+    DatabaseLogin,
     Endpoint,
     Escalate,
     GateStep,
@@ -27,6 +27,7 @@ from engine.domain.runbook import (
 )
 from engine.runbooks import format as edge
 from engine.runbooks import terraform
+from engine.runbooks.check_convert import counted, in_shadow
 
 
 def runbook(file: edge.RunbookEdge) -> Runbook:
@@ -59,7 +60,15 @@ def _target(name: str, target: edge.TargetEdge) -> Target:
         protected=target.protected,
         verifier=Login(user=target.verifier.user, key=secret.name),
         verifier_grant=Grant(network=(Endpoint(host=target.host, port=target.port),), secrets=(secret,)),
+        database=_database(target.verifier.database),
     )
+
+
+def _database(login: edge.DatabaseEdge | None) -> DatabaseLogin | None:
+    if login is None:
+        return None
+    grant = Grant(secrets=(_secret(login.secret),))
+    return DatabaseLogin(port=login.port, name=login.name, user=login.user, grant=grant)
 
 
 def _secret(secret: edge.SecretEdge) -> SecretRef:
@@ -80,7 +89,13 @@ def _step(step: edge.AnyStep, file: edge.RunbookEdge) -> Step:
         case edge.CloseEdge():
             return CloseStep(id=step.id)
         case edge.GateEdge():
-            return GateStep(id=step.id, of=step.of, checks=_checks(step.checks), fresh_for_s=step.fresh_for)
+            return GateStep(
+                id=step.id,
+                of=step.of,
+                checks=counted(step.checks),
+                fresh_for_s=step.fresh_for,
+                shadow=in_shadow(step.checks),
+            )
         case edge.ScriptEdge():
             return _script(step)
         case edge.TerraformPlanEdge():
@@ -93,7 +108,11 @@ def _step(step: edge.AnyStep, file: edge.RunbookEdge) -> Step:
 def _undo(step: edge.TerraformApplyEdge, file: edge.RunbookEdge) -> Rollback | None:
     if not isinstance(step.rollback, edge.TerraformUndoEdge):
         return None
-    return Rollback(script=terraform.undoing(step.rollback, step, file), checks=_checks(step.rollback.checks))
+    return Rollback(
+        script=terraform.undoing(step.rollback, step, file),
+        checks=counted(step.rollback.checks),
+        shadow=in_shadow(step.rollback.checks),
+    )
 
 
 def _grant(step: edge.ScriptEdge | edge.TerraformEdge) -> Grant:
@@ -146,51 +165,6 @@ def _rollback(rollback: edge.UndoEdge | edge.NoUndoEdge | None) -> Rollback | No
         return None
     return Rollback(
         script=Script(file=rollback.script, args=tuple(rollback.args)),
-        checks=_checks(rollback.checks),
+        checks=counted(rollback.checks),
+        shadow=in_shadow(rollback.checks),
     )
-
-
-def _checks(checks: list[edge.AnyCheck]) -> tuple[Check, ...]:
-    return tuple(_check(check) for check in checks)
-
-
-def _check(check: edge.AnyCheck) -> Check:
-    match check:
-        case edge.CommandEdge():
-            return CommandCheck(
-                id=check.id,
-                target=check.target,
-                run=tuple(check.run),
-                expect=check.expect,
-                parse=Parse(check.parse),
-                code=check.code,
-                timeout_s=check.timeout,
-                sampling=_sampling(check.sampling),
-            )
-        case edge.HttpEdge():
-            return HttpCheck(
-                id=check.id,
-                target=check.target,
-                path=check.path,
-                expect=check.expect,
-                timeout_s=check.timeout,
-                sampling=_sampling(check.sampling),
-            )
-        case edge.PromqlEdge():
-            return PromqlCheck(
-                id=check.id,
-                target=check.target,
-                query=check.query,
-                expect=check.expect,
-                max_age_s=check.max_age,
-                timeout_s=check.timeout,
-                sampling=_sampling(check.sampling),
-            )
-        case edge.DigestEdge():
-            return DigestCheck(id=check.id, of=check.of, equals=check.equals)
-        case edge.ExprEdge():
-            return ExprCheck(id=check.id, of=check.of, expect=check.expect, unless=check.unless)
-
-
-def _sampling(sampling: edge.SamplingEdge | None) -> Sampling:
-    return Sampling(count=sampling.count, every_s=sampling.every) if sampling else Sampling()

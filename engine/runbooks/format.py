@@ -2,144 +2,37 @@
 
 Strict: no key that is not here, no value of another type. What the shape alone cannot say is a rule in `rules`.
 The descriptions appear in the JSON Schema (completion in editors) and in messages about missing keys.
+Checks have their format in `check_format`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from engine.domain import image_names
 from engine.domain.runbook import Limits
+from engine.runbooks.check_format import Checks
+from engine.runbooks.scalars import (
+    Duration,
+    Edge,
+    File,
+    InputName,
+    Name,
+    Port,
+    Reason,
+    Sentence,
+    User,
+    Word,
+    tagged,
+)
 
-DURATION = r"^[1-9][0-9]{0,4}[smh]$"
 USUAL = Limits()
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-
-
-def _seconds(value: object) -> int:
-    if not isinstance(value, str) or not re.fullmatch(DURATION[1:-1], value):
-        raise ValueError("a duration is a whole number with s, m or h, such as 90s, 10m, 1h")
-    return int(value[:-1]) * _SECONDS[value[-1]]
-
-
-Duration = Annotated[int, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": DURATION})]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="lower case letters, digits, hyphens")]
-InputName = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,39}$", description="lower case letters and underscores")]
-Sentence = Annotated[str, Field(min_length=1, max_length=200)]
-Reason = Annotated[str, Field(min_length=10, max_length=500, description="a reason that a reviewer can judge")]
-User = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="a user name")]
-File = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$",
-        max_length=200,
-        description="a file of the runbook's folder, by its path within it",
-    ),
-]
-Word = Annotated[str, Field(max_length=1000)]
-Condition = Annotated[str, Field(min_length=1, max_length=500, description="a CEL expression; only true holds")]
 SecretName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="the name of one of its secrets")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", description="an environment variable, in capitals")]
 VariableName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,63}$", description="lower case letters, digits, _")]
 Variables = dict[VariableName, Word]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Edge(BaseModel):
-    """Base of everything in the file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
-
-
-def _tagged(key: str, prefix: str) -> Discriminator:
-    """Tell the members of a union apart by the text of one key. Tags have a colon, so no key of the file is one."""
-
-    def tag(raw: Any) -> str:
-        return f"{prefix}:{raw.get(key)}" if isinstance(raw, dict) else f"{prefix}:"
-
-    return Discriminator(tag, custom_error_type=f"unknown_{key}", custom_error_message=f"unknown {key}")
-
-
-# -- checks -----------------------------------------------------------------------------------------------------------
-
-
-class SamplingEdge(Edge):
-    """How often a check is measured; every sample must hold."""
-
-    count: int = Field(ge=1, le=60)
-    every: Duration
-
-
-class CheckEdge(Edge):
-    """What every check has."""
-
-    id: Name = Field(description="the check's name within its gate")
-
-
-class MeasuredEdge(CheckEdge):
-    """What every independent check has."""
-
-    target: Name = Field(description="the target that is measured")
-    expect: Condition = Field(description="the condition that must be true")
-    sampling: SamplingEdge | None = None
-
-
-class CommandEdge(MeasuredEdge):
-    """A command that the verifier runs on the target. `expect` knows `out` and `code`."""
-
-    type: Literal["command"]
-    run: list[Word] = Field(min_length=1, max_length=40, description="the command and its arguments, as a list")
-    parse: Literal["text", "int", "percent", "json", "lines"] = "text"
-    code: int = Field(0, ge=0, le=255, description="the exit code that is right")
-    timeout: Duration = Field("60s", validate_default=True)
-
-
-class HttpEdge(MeasuredEdge):
-    """A GET from off the host. `expect` knows `status`, `ms`, `body`, `json`."""
-
-    type: Literal["http"]
-    path: str = Field(pattern="^/", max_length=500, description="the path; the site's URL comes from the directory")
-    timeout: Duration = Field("10s", validate_default=True)
-
-
-class PromqlEdge(MeasuredEdge):
-    """An instant query to Prometheus. `expect` knows `result`, a list of numbers. No fresh data never holds."""
-
-    type: Literal["promql"]
-    query: str = Field(min_length=1, max_length=1000, description="an instant query")
-    max_age: Duration = Field("60s", validate_default=True)
-    timeout: Duration = Field("10s", validate_default=True)
-
-
-class DigestEdge(CheckEdge):
-    """Two steps apply the same content. Never independent."""
-
-    type: Literal["digest"]
-    of: Name = Field(description="a step")
-    equals: Name = Field(description="the step that was tested")
-
-
-class ExprEdge(CheckEdge):
-    """A condition over what a step printed, a claim. Never independent. `expect` and `unless` know `out`."""
-
-    type: Literal["expr"]
-    of: Name = Field(description="the step that printed it")
-    expect: Condition = Field(description="the condition that must be true")
-    unless: Condition | None = None
-
-
-AnyCheck = Annotated[
-    Annotated[CommandEdge, Tag("type:command")]
-    | Annotated[HttpEdge, Tag("type:http")]
-    | Annotated[PromqlEdge, Tag("type:promql")]
-    | Annotated[DigestEdge, Tag("type:digest")]
-    | Annotated[ExprEdge, Tag("type:expr")],
-    _tagged("type", "type"),
-]
-Checks = Annotated[list[AnyCheck], Field(min_length=1, max_length=20)]
 
 # -- steps ------------------------------------------------------------------------------------------------------------
 
@@ -349,7 +242,7 @@ AnyStep = Annotated[
     | Annotated[TerraformApplyEdge, Tag("kind:terraform-apply")]
     | Annotated[GateEdge, Tag("kind:gate")]
     | Annotated[CloseEdge, Tag("kind:close")],
-    _tagged("kind", "kind"),
+    tagged("kind", "kind"),
 ]
 
 # -- the whole --------------------------------------------------------------------------------------------------------
@@ -375,11 +268,28 @@ class InputEdge(Edge):
     enum: list[Annotated[str, Field(max_length=200)]] | None = Field(None, min_length=1, max_length=100)
 
 
+class DatabaseEdge(Edge):
+    """How `sql` checks enter the target's database: by a role that may only read."""
+
+    port: Port = Field(5432, description="a port of the target's site, in the directory")
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$", description="the database's name")
+    user: User = Field(description="the verifier's role in the database")
+    secret: SecretEdge = Field(description="its password, the one field")
+
+    @field_validator("secret")
+    @classmethod
+    def _one_field(cls, secret: SecretEdge) -> SecretEdge:
+        if len(secret.fields) != 1:
+            raise ValueError("a password is one field")
+        return secret
+
+
 class VerifierEdge(Edge):
     """Who measures: another user with another secret than any step's."""
 
     user: User = Field(description="the user on the target that gate probes log in as")
     secret: SecretEdge = Field(description="the verifier's own key")
+    database: DatabaseEdge | None = Field(None, description="for `sql` checks")
 
 
 class TargetEdge(Edge):

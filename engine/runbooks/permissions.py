@@ -16,6 +16,7 @@ class Kind(enum.StrEnum):
     TARGET = "target"
     LOGIN = "login"
     DIAL = "dial"
+    DATABASE = "database"
     SECRET = "secret"  # noqa: S105 - a word, no secret
 
 
@@ -64,6 +65,11 @@ def of(runbook: Runbook) -> tuple[Permission, ...]:
     for target in runbook.targets.values():
         who = f"verifier of {target.name}"
         found += _rows(runbook.name, who, target, Does.MEASURES, target.verifier_grant, target.verifier)
+        if target.database:
+            login = target.database
+            what = f"{login.user}@{target.host}:{login.port}/{login.name}"
+            found.append(Permission(runbook.name, who, target.name, Does.MEASURES, Kind.DATABASE, what))
+            found += _rows(runbook.name, who, target, Does.MEASURES, login.grant, None)
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.runtime import archive
+from engine.domain import archive
 from engine.runtime.collected import Collected
 from engine.runtime.egress import Egress
 from engine.runtime.frames import BrokenProtocol, Frame, Kind, Parser, encode, json_object, text_of

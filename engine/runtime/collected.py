@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from engine.runtime import archive
+from engine.domain import archive
 from engine.runtime.frames import BrokenProtocol, Frame, Kind, json_object
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from engine.domain import archive
 from engine.domain.errors import BadInput
 from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
-from engine.runtime import archive
 from engine.runtime.channel import Channel, GuestRefused, digest_of
 from engine.runtime.egress import Egress
 from engine.runtime.frames import BrokenProtocol, Frame, Kind, json_object, text_of

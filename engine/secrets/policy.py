@@ -67,6 +67,7 @@ def policies_of(runbook: Runbook) -> tuple[Policy, ...]:
     """Every policy that a run of this runbook needs: one per distinct set of secrets of its steps and verifiers."""
     grants = [step.grant for step in runbook.steps if isinstance(step, ScriptStep)]
     grants += [target.verifier_grant for target in runbook.targets.values()]
+    grants += [target.database.grant for target in runbook.targets.values() if target.database]
     found = [compile_policy(runbook.name, grant.secrets) for grant in grants if grant.secrets]
     return tuple(sorted({policy.name: policy for policy in found}.values(), key=lambda policy: policy.name))
 

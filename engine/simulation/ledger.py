@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from engine.domain import within
 from engine.domain.gate import Check
 from engine.domain.journey import Leg, LegKind, Role
 from engine.domain.runbook import Access, Runbook, ScriptStep
@@ -76,7 +77,8 @@ class Course:
         for check, _ in samples:
             if not asked or asked[-1] != check:
                 asked.append(check)
-        gates = [leg for leg in (*self.line, *self.undoing) if leg.kind is LegKind.GATE and leg.checks == tuple(asked)]
+        gates = [leg for leg in (*self.line, *self.undoing) if leg.kind is LegKind.GATE]
+        gates = [leg for leg in gates if within.measured(leg.checks) == tuple(asked)]
         gates.sort(key=lambda leg: leg.id != at)
         return (gates[0], all(verdict is Verdict.HELD for _, verdict in samples)) if gates else None
 

@@ -14,7 +14,7 @@ from engine.domain.alert import Alert, AlertStatus, Delivery, Severity
 from engine.domain.digest import of_bytes, of_value, snapshot_digest
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput, Unavailable
-from engine.domain.gate import Check, Facts, Sample
+from engine.domain.gate import Check, Facts, QuorumCheck, Sample
 from engine.domain.ports import (
     Conclusion,
     Ending,
@@ -29,6 +29,7 @@ from engine.domain.ports import (
 )
 from engine.domain.runbook import PER_TARGET, Runbook, ScriptStep, SecretRef, Snapshot
 from engine.domain.states import Verdict
+from engine.domain.within import measured
 from engine.gates import digest
 from engine.simulation.ledger import Course, Ledger
 
@@ -359,11 +360,13 @@ class SimulatedGates:
         """A kind for every type that the runbook has."""
         course = self.outside.course
         legs = (*course.line, *course.undoing)
-        return {check.type: self.measure for leg in legs for check in leg.checks}
+        return {check.type: self.measure for leg in legs for check in measured(leg.checks)}
 
     def measure(self, check: Check, facts: Facts, probe: Probe) -> Sample:
         """See `Measure`."""
         outside, will = self.outside, self.outside.will
+        if self._is_control(check):
+            return Sample(verdict=Verdict.HELD, why="a control sees what is there")
         outside.worked()
         outside.did = outside.did or outside.where()
         if will.crash:
@@ -373,7 +376,19 @@ class SimulatedGates:
         sample = Sample(verdict=Verdict.HELD, why="chosen")
         if check.type == "digest":
             sample = digest.measure(check, facts, probe)
-        if check.id == will.check:
+        if will.check in {check.id, self._quorum_of(check)}:
             sample = Sample(verdict=will.verdict, why="chosen")
         outside.samples.append((check, sample.verdict))
         return sample
+
+    def _is_control(self, check: Check) -> bool:
+        return any(check == getattr(one, "control", None) for one in measured(self._checks()))
+
+    def _quorum_of(self, check: Check) -> str:
+        """The quorum that a check belongs to: all of its members go as the quorum is chosen to go."""
+        quorums = (one for one in self._checks() if isinstance(one, QuorumCheck))
+        return next((one.id for one in quorums if check in measured((one,))), "")
+
+    def _checks(self) -> list[Check]:
+        course = self.outside.course
+        return [check for leg in (*course.line, *course.undoing) for check in leg.checks]

@@ -22,7 +22,7 @@ MAX_TEXT = 2000
 
 _EVENT: Any = models.Event.__table__
 _INCIDENT: Any = models.Incident.__table__
-_INSERT = sa.insert(_EVENT)
+_INSERT = sa.insert(_EVENT).inline()
 _SET_HEAD = (
     sa.update(_INCIDENT)
     .where(_INCIDENT.c.number == sa.bindparam("incident"))

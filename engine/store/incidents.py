@@ -15,6 +15,10 @@ from engine.domain.states import DECIDED_BY_A_PERSON, EVENT_OF_VERDICT, Incident
 from engine.store import chain, models
 from engine.store.ids import new_token
 
+_STANDING = sa.select(models.Alert.status, models.Alert.seen_at).where(
+    models.Alert.incident_number == sa.bindparam("incident")
+)
+
 
 def open_incident(
     session: Session, *, key: str, title: str, severity: Severity, opened_by: str, now: datetime
@@ -105,10 +109,10 @@ def alerts(session: Session, number: int) -> tuple[models.Alert, ...]:
 
 def resolved_at(session: Session, number: int) -> datetime | None:
     """When the last alert of the incident was seen resolved; None while one fires or when it has none."""
-    rows = alerts(session, number)
-    if not rows or any(row.status is AlertStatus.FIRING for row in rows):
+    rows = session.execute(_STANDING, {"incident": number}).all()
+    if not rows or any(status is AlertStatus.FIRING for status, _ in rows):
         return None
-    return max(row.seen_at for row in rows)
+    return max(seen_at for _, seen_at in rows)
 
 
 def alert_values(session: Session, number: int) -> tuple[AlertValue, ...]:

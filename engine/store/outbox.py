@@ -25,7 +25,7 @@ _TABLE: Any = models.Outbox.__table__
 
 
 def _once(insert: Any) -> Any:
-    return insert.on_conflict_do_update(index_elements=["key"], set_={"key": insert.excluded.key})
+    return insert.inline().on_conflict_do_update(index_elements=["key"], set_={"key": insert.excluded.key})
 
 
 _ONCE = {"postgresql": _once(postgresql.insert(_TABLE)), "sqlite": _once(sqlite.insert(_TABLE))}

@@ -2,6 +2,9 @@
 
 A run's state is written by `compare_and_set` only, an attempt's by `end_attempt` only; both are called by
 `engine.coordination.machine` and by nothing else (an architecture test proves it).
+
+What every step says is made once, of tables and not of mapped classes, and new rows are collected and written at the
+end of the transaction (`engine.store.session`): building and mapping cost more than the database does.
 """
 
 from __future__ import annotations
@@ -22,12 +25,22 @@ from engine.domain.states import FINAL, LOST_WITH_ITS_WORKER, AttemptState, RunS
 from engine.store import chain, models
 
 FINALS = tuple(sorted(FINAL))
-PAST = "past"
+PAST, ADDED = "past", "added"
 _ARTEFACT: Any = models.Artefact.__table__
+_ATTEMPT: Any = models.Attempt.__table__
+_VERDICT: Any = models.GateVerdict.__table__
+_RUNS: Any = models.Run.__table__
+_INCIDENT: Any = models.Incident.__table__
+_SWITCHES: Any = models.KillSwitch.__table__
+_WORKERS: Any = models.Worker.__table__
 _KEEP = {
     "postgresql": postgresql.insert(_ARTEFACT).on_conflict_do_nothing(),
     "sqlite": sqlite.insert(_ARTEFACT).on_conflict_do_nothing(),
 }
+_INSERT = {_ATTEMPT: sa.insert(_ATTEMPT).inline(), _VERDICT: sa.insert(_VERDICT).inline()}
+_END = sa.update(_ATTEMPT).where(
+    _ATTEMPT.c.id == sa.bindparam("attempt"), _ATTEMPT.c.state == sa.bindparam("was", AttemptState.STARTED)
+)
 AS_IT_IS: dict[str, Any] = {"autoflush": False}
 """ For reading rows that the transaction does not change: what it changed elsewhere is written once, at its end. """
 
@@ -104,20 +117,22 @@ def whole(session: Session, run_id: str) -> models.Run:
     return run
 
 
-_SWITCH = sa.select(models.KillSwitch.on).order_by(models.KillSwitch.id.desc()).limit(1).scalar_subquery()
-""" The newest throw of the kill switch. """
 _RUN, _WORKER = sa.bindparam("run", type_=sa.String), sa.bindparam("worker", type_=sa.String)
-_LIVES = sa.select(models.Worker.ended_at.is_(None)).where(models.Worker.id == _WORKER).scalar_subquery()
-_LOCK = (
-    sa.select(models.Run, models.Incident.head_seq, models.Incident.head_hash, _SWITCH, _LIVES)
-    .join(models.Incident, models.Incident.number == models.Run.incident_number)
-    .where(models.Run.id == _RUN)
-    .with_for_update(of=[models.Run, models.Incident], key_share=True)
-    .execution_options(populate_existing=True)
-)
-_MAY_GO = sa.select(_SWITCH).where(
-    models.Run.id == _RUN, models.Run.worker == _WORKER, models.Run.state.in_(sorted(LOST_WITH_ITS_WORKER))
-)
+_SWITCH = sa.select(_SWITCHES.c.on).order_by(_SWITCHES.c.id.desc()).limit(1).scalar_subquery()
+""" The newest throw of the kill switch. """
+_LIVES = sa.select(_WORKERS.c.ended_at.is_(None)).where(_WORKERS.c.id == _WORKER).scalar_subquery()
+
+
+def _locking(what: Any) -> Any:
+    of_run = sa.select(what, _INCIDENT.c.head_seq, _INCIDENT.c.head_hash, _SWITCH, _LIVES).join(
+        _INCIDENT, _INCIDENT.c.number == _RUNS.c.incident_number
+    )
+    return of_run.where(_RUNS.c.id == _RUN).with_for_update(of=[_RUNS, _INCIDENT], key_share=True)
+
+
+_LOCK = _locking(models.Run).execution_options(populate_existing=True)
+_LOCK_KNOWN = _locking(_RUNS.c.version)
+_MAY_GO = sa.select(_RUNS.c.state, _SWITCH).where(_RUNS.c.id == _RUN, _RUNS.c.worker == _WORKER)
 _TRIED = (
     sa.select(models.Attempt)
     .where(models.Attempt.run_id == _RUN)
@@ -135,22 +150,34 @@ _FOUND = (
 def may_go(session: Session, run_id: str, worker: str) -> bool:
     """Whether this worker may still begin what the run was moved for."""
     row = session.execute(_MAY_GO, {"run": run_id, "worker": worker}).one_or_none()
-    return row is not None and not row[0]
+    return row is not None and row[0] in LOST_WITH_ITS_WORKER and not row[1]
 
 
-def lock(session: Session, run_id: str, worker: str = "") -> Locked:
-    """The run as it is now, locked together with its incident's chain; raises Conflict when there is none."""
-    row = session.execute(_LOCK, {"run": run_id, "worker": worker}).one_or_none()
+def lock(session: Session, run_id: str, worker: str = "", known: models.Run | None = None) -> Locked:
+    """The run as it is now, locked together with its incident's chain; raises Conflict when there is none.
+
+    `known`: as it was at the end of the transaction before; it is not read again if nobody wrote it since.
+    """
+    statement = _LOCK if known is None else _LOCK_KNOWN
+    row = session.execute(statement, {"run": run_id, "worker": worker}).one_or_none()
     if row is None:
         raise Conflict(f"there is no run {run_id}")
-    run, seq, link, on, living = row
+    found, seq, link, on, living = row
+    if known is None:
+        run: models.Run = found
+    elif known.version == found:
+        session.add(known)
+        run = known
+    else:
+        run = get(session, run_id)
     chain.know_head(session, run.incident_number, chain.head_of(seq, link))
     return Locked(run, bool(on), bool(living))
 
 
 def compare_and_set(session: Session, run: models.Run, **values: Any) -> models.Run:
     """Update a run; it is written with the transaction, which fails with Conflict if the run moved on meanwhile."""
-    session.add(run)  # it may have been read in another transaction: then its version tells whether it is still so
+    if run not in session:  # it was read in another transaction: its version tells whether it is still so
+        session.add(run)
     for name, value in values.items():
         setattr(run, name, value)
     return run
@@ -181,13 +208,25 @@ def remember(session: Session, run_id: str, known: Past) -> None:
     session.info.setdefault(PAST, {})[run_id] = known
 
 
+def _add(session: Session, table: Any, row: models.Attempt | models.GateVerdict) -> None:
+    """A row that is only read from here on, for it may be known to later transactions too (`Past`)."""
+    given = {column.key: value for column in table.c if (value := vars(row).get(column.key)) is not None}
+    session.info.setdefault(ADDED, []).append((table, given))
+
+
+def write(session: Session) -> None:
+    """Write the attempts and verdicts that were added. Called at the end of every transaction."""
+    for table, given in session.info.pop(ADDED, ()):
+        session.connection().execute(_INSERT[table], given)
+
+
 # -- attempts and artefacts
 
 
 def add_attempt(session: Session, attempt: models.Attempt) -> models.Attempt:
     """A started attempt; the database refuses a second one for the run."""
     past(session, attempt.run_id).attempts.append(attempt)
-    session.add(attempt)
+    _add(session, _ATTEMPT, attempt)
     return attempt
 
 
@@ -210,14 +249,8 @@ def end_attempt(
 ) -> bool:
     """End a started attempt; False when somebody ended it before (its worker was thought dead)."""
     ending = {"state": state, "ended_at": now, "reason": reason[:4000], **values}
-    update = (
-        sa.update(models.Attempt)
-        .where(models.Attempt.id == attempt.id, models.Attempt.state == AttemptState.STARTED)
-        .values(**ending)
-        .execution_options(synchronize_session=False)
-    )
-    session.flush()
-    if session.connection().execute(update).rowcount != 1:
+    write(session)  # it may have been added in this very transaction
+    if session.connection().execute(_END, {"attempt": attempt.id, **ending}).rowcount != 1:
         return False
     _now_known(attempt, ending)
     return True
@@ -236,6 +269,7 @@ def keep_late(
     """What came of an attempt after it had been given up: evidence, nothing else."""
     came = {"stdout": stdout, "stderr": stderr, "output": output, "connections": connections, "late": True}
     came["artefact_digest"] = artefact_digest
+    write(session)
     update = sa.update(models.Attempt).where(models.Attempt.id == attempt.id).values(**came)
     session.execute(update.execution_options(synchronize_session=False))
     _now_known(attempt, came)
@@ -287,7 +321,7 @@ def _read_artefact(session: Session, digest: str) -> bytes:
 def add_verdict(session: Session, row: models.GateVerdict) -> None:
     """What a gate found."""
     past(session, row.run_id).verdicts.append(row)
-    session.add(row)
+    _add(session, _VERDICT, row)
 
 
 def verdicts(session: Session, run_id: str) -> tuple[models.GateVerdict, ...]:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from engine.domain.errors import BadInput, Conflict, Unavailable
-from engine.store import chain, outbox, wakeups
+from engine.store import chain, outbox, runs, wakeups
 from engine.store.wakeups import WakeUp
 
 __all__ = ["Database", "Session", "open_engine"]
@@ -145,38 +145,61 @@ class Database:
 
     @contextlib.contextmanager
     def _session(self, as_reader: Mapping[str, Any] | None) -> Iterator[Session]:
-        session = self._sessions()
         wake_ups: Collection[WakeUp] = ()
-        try:
-            with session, session.begin():
-                if as_reader is not None:
-                    session.connection(execution_options=as_reader)
-                yield session
-                session.flush()
+        with _in_our_words(), self._sessions() as session, session.begin():
+            if as_reader is not None:
+                session.connection(execution_options=as_reader)
+            yield session
+            session.flush()
+            wake_ups = wakeups.taken(session)
+            if wake_ups and self._send is not None:
+                self._send(session, wake_ups)
+            with self._answered_together(session):
+                runs.write(session)
                 chain.write(session)
                 outbox.write(session)
-                wake_ups = wakeups.taken(session)
-                if wake_ups and self._send is not None:
-                    self._send(session, wake_ups)
-        except StaleDataError as error:
-            raise Conflict("a run moved on meanwhile") from error
-        except IntegrityError as error:
-            raise Conflict(f"the database refused it: {error.orig}") from error
-        except OperationalError as error:
-            raise away(error) from error
-        except sa.exc.TimeoutError as error:  # SQLAlchemy's own: every connection of the pool was busy for too long
-            raise Unavailable(
-                "the database has no connection to spare", "fewer runs at once, or more workers"
-            ) from error
-        except DBAPIError as error:
-            raise Conflict(f"the database refused it: {error.orig}") from error
         if self._send is None:
             for wake_up in wake_ups:
                 self.on_wake(wake_up)
 
+    @contextlib.contextmanager
+    def _answered_together(self, session: Session) -> Iterator[None]:
+        """Postgres answers what is sent within at the end of the block: no row or count of it is seen before.
+
+        An insert must therefore be `inline`, or SQLAlchemy asks for the row's id.
+        https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
+        """
+        if not self.is_shared or not any(session.info.get(kind) for kind in (runs.ADDED, chain.EVENTS, outbox.OUTBOX)):
+            yield
+            return
+        driver: Any = session.connection().connection.driver_connection
+        dialect = self.engine.dialect
+        try:
+            with driver.pipeline():
+                yield
+        except dialect.loaded_dbapi.Error as error:  # an answer at the end does not pass SQLAlchemy, which wraps it
+            raise DBAPIError.instance("several", None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+@contextlib.contextmanager
+def _in_our_words() -> Iterator[None]:
+    """What a database says, as one of our errors."""
+    try:
+        yield
+    except StaleDataError as error:
+        raise Conflict("a run moved on meanwhile") from error
+    except IntegrityError as error:
+        raise Conflict(f"the database refused it: {error.orig}") from error
+    except OperationalError as error:
+        raise away(error) from error
+    except sa.exc.TimeoutError as error:  # SQLAlchemy's own: every connection of the pool was busy for too long
+        raise Unavailable("the database has no connection to spare", "fewer runs at once, or more workers") from error
+    except DBAPIError as error:
+        raise Conflict(f"the database refused it: {error.orig}") from error
 
 
 def _job_sender() -> Callable[[Session, Collection[WakeUp]], None]:

@@ -10,6 +10,14 @@ from sqlalchemy.orm import Session
 from engine.domain.states import RunState
 from engine.store import models
 
+MOVING = (RunState.QUEUED, RunState.RUNNING, RunState.JUDGING)
+_AT_REST = (
+    sa.select(models.VaultToken.accessor)
+    .join(models.Run, models.Run.id == models.VaultToken.run_id)
+    .where(models.VaultToken.revoked_at.is_(None), models.Run.state.not_in(MOVING))
+    .order_by(models.VaultToken.kind != "run", models.VaultToken.minted_at)
+)
+
 
 def minted(session: Session, *, accessor: str, run_id: str, attempt_id: str, kind: str, now: datetime) -> None:
     """A token was born."""
@@ -43,13 +51,7 @@ def undead(session: Session) -> tuple[str, ...]:
 
 def undead_at_rest(session: Session) -> tuple[str, ...]:
     """Undead accessors of runs that do not move now, run tokens first."""
-    moving = [RunState.QUEUED, RunState.RUNNING, RunState.JUDGING]
-    query = (
-        sa.select(models.VaultToken.accessor)
-        .join(models.Run, models.Run.id == models.VaultToken.run_id)
-        .where(models.VaultToken.revoked_at.is_(None), models.Run.state.not_in(moving))
-    )
-    return tuple(session.scalars(query.order_by(models.VaultToken.kind != "run", models.VaultToken.minted_at)))
+    return tuple(session.scalars(_AT_REST))
 
 
 def undead_of(session: Session, run_id: str) -> tuple[str, ...]:

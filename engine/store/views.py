@@ -79,6 +79,7 @@ def verdict(row: models.GateVerdict) -> VerdictView:
                 why=check["why"],
                 samples=check["samples"],
                 independent=check["independent"],
+                shadow=check.get("shadow", False),  # rows of before there were any do not say
             )
             for check in row.checks
         ),

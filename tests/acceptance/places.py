@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from engine.runtime import archive
+from engine.domain import archive
 from tests.acceptance.finder import Kind, Place
 
 LIBVIRT_LOGS = Path("/var/log/libvirt")

@@ -2,6 +2,8 @@
 
 The two statements that do it stand in engine/store/runs.py (`compare_and_set`, `end_attempt`); nobody but the machine
 calls them, and there is no third way: not by attribute, not by update, not by SQL text, not by the first state.
+A statement of the store that is made once, for its module, may be used in those two and nowhere else; the one that
+inserts attempts in `write`, which is given rows that begin as they must.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ STORE = "engine/store/runs.py"
 WRITERS = ("compare_and_set", "end_attempt")
 EVIDENCE = "keep_late"
 """ Writes what came of an attempt after it had ended: its parameters name the columns, and no state is among them. """
+INSERTS = "write"
 GUARDED = ("engine.store.models.Run", "engine.store.models.Attempt")
 FIRST_STATE = dict(zip(GUARDED, ("NEW", "STARTED"), strict=True))
 SQL = re.compile(r"\b(?:update|into)\s+[\"`]?(?:run|attempt)\b", re.IGNORECASE)
@@ -37,10 +40,20 @@ class _Check:
         self.module = module
         self.names = bindings(module)
         self.functions = {node.name: node for node in ast.walk(module.tree) if isinstance(node, Function)}
+        self.tables = {name: dotted(value, self.names) for name, value in self._constants()}
 
     def all(self) -> Iterator[tuple[int, str]]:
         for function, node in self._nodes(self.module.tree, None, None):
             yield from self._node(node, *function)
+
+    def _constants(self) -> Iterator[tuple[str, ast.expr]]:
+        """What the module calls by a name of its own, outside any function or class."""
+        for node in self.module.tree.body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    yield name, value
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                    yield name, value
 
     def _nodes(
         self, node: ast.AST, function: Function | None, owner: str | None
@@ -77,12 +90,7 @@ class _Check:
         name = dotted(call.func, self.names)
         last = name.rpartition(".")[2] or (call.func.attr if isinstance(call.func, ast.Attribute) else "")
         here = function.name if function else ""
-        guarded = bool(call.args) and dotted(call.args[0], self.names) in GUARDED
-        if (
-            last in {"update", "insert"}
-            and guarded
-            and not (self.module.path == STORE and here in (*WRITERS, EVIDENCE))
-        ):
+        if last in {"update", "insert"} and self._is_guarded(call) and not self._stands_well(call, last, here):
             yield call.lineno, f"{last}s a guarded table"
         if last.startswith("bulk_") or (last == "merge" and not self._merges_another(call)):
             yield call.lineno, f"{last} writes rows past the machine"
@@ -94,6 +102,24 @@ class _Check:
             yield call.lineno, "setattr may write a state"
         if name in FIRST_STATE and not self._begins(call, FIRST_STATE[name]):
             yield call.lineno, f"a new {name} begins as {FIRST_STATE[name]}"
+
+    def _is_guarded(self, call: ast.Call) -> bool:
+        """Whether it is of a guarded class, of its table, or of a name that the module has for either."""
+        about = dotted(call.args[0], self.names) if call.args else ""
+        return self.tables.get(about, about).removesuffix(".__table__") in GUARDED
+
+    def _stands_well(self, call: ast.Call, kind: str, here: str) -> bool:
+        """In a writer, or in a statement of the module's that only writers use."""
+        writers = (INSERTS,) if kind == "insert" else (*WRITERS, EVIDENCE)
+        if self.module.path != STORE or here:
+            return self.module.path == STORE and here in writers
+        named = [name for name, value in self._constants() if any(node is call for node in ast.walk(value))]
+        users = {
+            function.name if function else ""
+            for (function, _), node in self._nodes(self.module.tree, None, None)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in named
+        }
+        return bool(named) and users <= set(writers)
 
     def _merges_another(self, call: ast.Call) -> bool:
         """`session.merge(models.X(...))` of a class that is not guarded."""
@@ -221,6 +247,8 @@ def test_the_machine_is_where_this_test_looks_and_does_write() -> None:
         "def f(): return models.Run(id='x')",
         "def f(): return models.Attempt(id='x', state=AttemptState.FINISHED)",
         "TABLE = models.Run.__table__",
+        "TABLE = models.Attempt.__table__\nEND = sa.update(TABLE)",
+        "def f(session): session.execute(sa.update(models.Run.__table__))",
     ],
 )
 def test_every_way_around_the_machine_is_noticed(body: str) -> None:
@@ -231,6 +259,24 @@ def test_every_way_around_the_machine_is_noticed(body: str) -> None:
     )
 
     assert violations(parse("engine/coordination/escalation.py", f"{head}{body}\n")) != []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "_END = sa.update(_ATTEMPT)\ndef f(session): session.execute(_END, {'state': 'finished'})",
+        "_END = sa.update(models.Attempt)\n_OTHER = _END",
+        "_RUNS = models.Run.__table__\ndef f(session): session.execute(sa.update(_RUNS))",
+        "_ADD = {_ATTEMPT: sa.insert(_ATTEMPT)}\ndef end_attempt(session): session.execute(_ADD[_ATTEMPT])",
+        "sa.update(_ATTEMPT)",
+    ],
+)
+def test_a_statement_of_the_store_is_for_its_writers_only(body: str) -> None:
+    head = "import sqlalchemy as sa\nfrom engine.store import models\n_ATTEMPT = models.Attempt.__table__\n"
+    good = "_END = sa.update(_ATTEMPT)\ndef end_attempt(session): session.execute(_END)\n"
+
+    assert violations(parse(STORE, f"{head}{body}\n")) != []
+    assert violations(parse(STORE, f"{head}{good}")) == []
 
 
 @pytest.mark.parametrize(

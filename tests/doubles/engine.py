@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import get_args
 
 from engine.domain.alert import Alert, AlertStatus, Delivery
 from engine.domain.digest import of_bytes, snapshot_digest
@@ -127,7 +128,8 @@ class FakeSecrets:
             raise self.down
         self.log.append(f"opened {attempt_id}")
         redactor = PlainRedactor(self.masks)
-        return FakeGrant(self.log, attempt_id, redactor=redactor, broken=self.broken_close)
+        values = tuple(SecretValue(name=ref.name, value=f"what is at {ref.path}") for ref in refs)
+        return FakeGrant(self.log, attempt_id, values, redactor=redactor, broken=self.broken_close)
 
     def redactor(self) -> Redactor:
         return PlainRedactor()
@@ -233,14 +235,17 @@ class FakeGates:
     def __init__(self) -> None:
         self.verdicts: dict[str, Verdict] = {}
         self.measured: list[str] = []
+        self.told: dict[str, Facts] = {}
         self.before_each: Callable[[str], None] = lambda _check_id: None
 
     def kinds(self, _directory: Directory) -> GateKinds:
-        return {"command": self.measure, "http": self.measure, "digest": self.digest}
+        types = (member.__dataclass_fields__["type"].default for member in get_args(Check))
+        return {**dict.fromkeys(types, self.measure), "digest": self.digest}
 
     def measure(self, check: Check, facts: Facts, probe: Probe) -> Sample:
         self.before_each(check.id)
         self.measured.append(check.id)
+        self.told[check.id] = facts
         return Sample(verdict=self.verdicts.get(check.id, Verdict.HELD), why=f"measured {check.id}")
 
     def digest(self, check: Check, facts: Facts, probe: Probe) -> Sample:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.coordination.judging import combine
+from engine.domain.digest import of_value
 from engine.domain.gate import (
     Check,
     CheckResult,
@@ -20,6 +21,7 @@ from engine.domain.gate import (
     Facts,
     HttpCheck,
     Json,
+    NoData,
     Parse,
     PromqlCheck,
     Sample,
@@ -61,9 +63,15 @@ def replayed(fixture: dict[str, Any]) -> int:
     )
 
 
-def check_of(fields: dict[str, Any]) -> Check:
-    """The check as the runbook had it."""
+def check_of(fields: dict[str, Any]) -> Check | None:
+    """The check as the runbook had it; None for a kind whose samples are taken as they are."""
+    if fields["type"] not in KINDS:
+        return None
     values = dict(fields)
+    if values.get("control") is not None:
+        values["control"] = check_of(values["control"])
+    if "no_data" in values:
+        values["no_data"] = NoData(values["no_data"])
     if "sampling" in values:
         values["sampling"] = Sampling(**values["sampling"])
     if "run" in values:
@@ -74,11 +82,12 @@ def check_of(fields: dict[str, Any]) -> Check:
 def _result(record: dict[str, Any], inputs: dict[str, str], found: list[str]) -> CheckResult:
     where = record["id"]
     check = None if record["check"] is None else check_of(record["check"])
-    if check is not None and definition(check) != record["definition"]:
+    fields = record["check"] or {}
+    if fields and (of_value(fields) if check is None else definition(check)) != record["definition"]:
         found.append(f"{where}: the definition is not the one that was measured")
     samples = tuple(_sample(check, sample, inputs, f"{where}, sample {n}", found)
                     for n, sample in enumerate(record["samples"], start=1))  # fmt: skip
-    wanted = getattr(check, "sampling", Sampling()).count
+    wanted = fields.get("sampling", {"count": 1})["count"]
     held = len(samples) >= wanted and all(sample.verdict is Verdict.HELD for sample in samples)
     verdict = Verdict.HELD if held else samples[-1].verdict if samples else Verdict.INCONCLUSIVE
     if verdict != record["verdict"]:
@@ -91,13 +100,15 @@ def _result(record: dict[str, Any], inputs: dict[str, str], found: list[str]) ->
         why=record["why"],
         samples=samples,
         independent=record["independent"],
+        shadow=record.get("shadow", False),
     )
 
 
 def _replayable(record: dict[str, Any], sample: dict[str, Any]) -> bool:
     seen = sample["seen"]
     needed = {"command": "stdout", "http": "body", "promql": "series", "expr": "out"}.get(record["type"])
-    if record["check"] is None or not isinstance(seen, dict) or (needed is not None and needed not in seen):
+    known = record["check"] is not None and record["type"] in KINDS
+    if not known or not isinstance(seen, dict) or (needed is not None and needed not in seen):
         return False
     if record["type"] == "command" and seen["code"] is None:
         return False
@@ -132,12 +143,14 @@ def measure(check: Check, seen: dict[str, Any], inputs: dict[str, str]) -> Sampl
             numbers: list[Json] = [float(series["value"][1]) for series in seen["series"]]
             if not numbers:
                 return Sample(verdict=Verdict.INCONCLUSIVE, why="no series", seen=seen)
-            return condition.judge(check.expect, {"result": numbers}, seen)
+            return condition.judge(check.expect, {"result": numbers, "before": seen.get("before", [])}, seen)
         case ExprCheck():
             return expr.measure(check, Facts(inputs=inputs, claims={check.of: seen["out"]}, digests={}), _no_probe)
         case DigestCheck():
             known = {step: value for step, value in seen.items() if value is not None}
             return digest.measure(check, Facts(inputs=inputs, claims={}, digests=known), _no_probe)
+        case _:
+            raise AssertionError(f"samples of {check.type} are taken as they are")
 
 
 def _json(body: str) -> Json:

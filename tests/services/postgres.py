@@ -102,9 +102,9 @@ class Postgres:
         self.admin(f"CREATE DATABASE {name}")
         return f"{self._url}/{name}"
 
-    def admin(self, statement: str) -> list[tuple[object, ...]]:
+    def admin(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """One statement of the server's owner; returns its rows."""
-        engine = sa.create_engine(f"{self._url}/postgres", poolclass=sa.NullPool)
+        engine = sa.create_engine(f"{self._url}/{database}", poolclass=sa.NullPool)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             result = connection.execute(sa.text(statement))
             return [tuple(row) for row in result] if result.returns_rows else []

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from engine.domain.gate import CommandCheck, Facts, Json, Parse, Sample
 from engine.domain.ports import ProbeAnswer
-from engine.gates import command
+from engine.gates import command, parsing
 from engine.proving.kinds.port import Answer, Kind
 
 STRUCTURED = frozenset({Parse.INT, Parse.PERCENT, Parse.JSON})
@@ -20,7 +20,7 @@ class CommandAnswer(Answer):
     """How the command ended. `unreachable`: it could not be run."""
 
     exit: Annotated[int, Field(ge=0, le=255)] = 0
-    stdout: Annotated[str, Field(max_length=2 * command.MAX_OUTPUT)] = ""
+    stdout: Annotated[str, Field(max_length=2 * parsing.MAX_OUTPUT)] = ""
     stderr: Annotated[str, Field(max_length=2000)] = ""
     unreachable: bool = False
 
@@ -44,7 +44,7 @@ class Command(Kind[CommandCheck, CommandAnswer]):
         """A command whose right answer is silence may be silent; else no output is no data."""
         yield "it could not be run", CommandAnswer(unreachable=True)
         yield "another exit code", good.model_copy(update={"exit": (check.code + 1) % 256})
-        yield "more output than is read", good.model_copy(update={"stdout": "9" * (command.MAX_OUTPUT + 1)})
+        yield "more output than is read", good.model_copy(update={"stdout": "9" * (parsing.MAX_OUTPUT + 1)})
         if good.stdout:
             yield "no output", good.model_copy(update={"stdout": ""})
         if check.parse in STRUCTURED:
@@ -52,7 +52,7 @@ class Command(Kind[CommandCheck, CommandAnswer]):
 
     def variables(self, check: CommandCheck, good: CommandAnswer) -> Mapping[str, Json]:
         """See `Kind`."""
-        return {"out": command.parse(good.stdout, check.parse), "code": good.exit}
+        return {"out": parsing.parse(good.stdout, check.parse), "code": good.exit}
 
     def broken(self, check: CommandCheck) -> Iterator[tuple[str, CommandCheck]]:
         """Another exit code is right, or the output is read in another way."""

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from engine.domain.gate import Check, Facts, Json, Sample
 from engine.domain.ports import ProbeAnswer
-from engine.runbooks.format import Edge
+from engine.runbooks.scalars import Edge
 
 
 class Answer(Edge):

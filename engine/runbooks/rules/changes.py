@@ -9,6 +9,7 @@ from engine.domain import template
 from engine.domain.gate import INDEPENDENT, OFF_HOST, DigestCheck, PromqlCheck
 from engine.domain.journey import Leg
 from engine.domain.runbook import PER_TARGET, Access, ScriptStep
+from engine.domain.within import guaranteed
 from engine.runbooks import paths
 from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.format import ScriptEdge, TerraformApplyEdge
@@ -157,19 +158,19 @@ def gates_are_independent(book: Book) -> Iterator[Finding]:
     change one such check measures the changed target, and one is taken from off its host, for who can write a host
     can forge what runs on it. Digests and a step's own output never count: the type decides, never the author."""
     for place, _, judged, checks in book.check_lists():
-        if not any(isinstance(check, INDEPENDENT) for check in checks):
-            mend = "add a command, http or promql check"
+        if not guaranteed(checks, lambda check: isinstance(check, INDEPENDENT)):
+            mend = "add a command, http, promql, sql, log or pattern check that is not in shadow"
             yield Finding(place, f"nothing independent judges {judged}: it would certify itself", mend)
             continue
         change = book.script(judged)
         if change is None or change.access is not Access.WRITE:
             continue
-        on_target = [check for check in checks if target_of(check) == change.target]
-        if not on_target:
+        changed = change.target
+        if not guaranteed(checks, lambda check: target_of(check) == changed):  # noqa: B023 - called here and now
             mend = f"add a command, http or promql check with `target: {change.target}`"
             yield Finding(place, f"no check measures {change.target}, which {judged} changes", mend)
-        elif not any(isinstance(check, OFF_HOST) for check in on_target):
-            mend = f"add an http or promql check with `target: {change.target}`"
+        elif not guaranteed(checks, lambda c: isinstance(c, OFF_HOST) and target_of(c) == changed):  # noqa: B023
+            mend = f"add an http, promql or sql check with `target: {change.target}`"
             yield Finding(place, f"{change.target} is judged only from within, after {judged} could write there", mend)
 
 

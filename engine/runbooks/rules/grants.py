@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from engine.domain import template
-from engine.domain.runbook import Access, Endpoint, ScriptStep, SecretRef, Tool
+from engine.domain.runbook import Access, Endpoint, ScriptStep, SecretRef, Target, Tool
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import Edit, Example, edit, edits, rule
@@ -46,18 +46,25 @@ def verifiers_are_separate(book: Book) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for name, target in book.runbook.targets.items():
         place: Place = ("targets", name, "verifier")
-        path = target.verifier_grant.secrets[0].path
-        if path in of_steps:
-            what = f"the verifier of {name} has the secret of step {of_steps[path]}"
-            yield Finding((*place, "secret", "path"), what, "give the verifier a key of its own")
-        other = seen.setdefault(path, name)
-        if other != name:
-            what = f"{name} and {other} have one verifier's key"
-            yield Finding((*place, "secret", "path"), what, "give each its own")
+        for inner, secret in _of_verifier(target):
+            if secret.path in of_steps:
+                what = f"the verifier of {name} has the secret of step {of_steps[secret.path]}"
+                yield Finding((*place, *inner, "path"), what, "give the verifier a key of its own")
+            other = seen.setdefault(secret.path, name)
+            if other != name:
+                what = f"{name} and {other} have one verifier's key"
+                yield Finding((*place, *inner, "path"), what, "give each its own")
         for _, step in book.scripts():
             if step.target == name and step.login and step.login.user == target.verifier.user:
                 what = f"step {step.id} logs in to {name} as the verifier {target.verifier.user}"
                 yield Finding((*place, "user"), what, "measure as a user that no step works as")
+
+
+def _of_verifier(target: Target) -> Iterator[tuple[Place, SecretRef]]:
+    for secret in target.verifier_grant.secrets:
+        yield ("secret",), secret
+    for secret in target.database.grant.secrets if target.database else ():
+        yield ("database", "secret"), secret
 
 
 def _secrets(book: Book) -> Iterator[tuple[Place, ScriptStep, SecretRef]]:

@@ -18,8 +18,8 @@ from engine.domain.gate import (
     Parse,
     PromqlCheck,
 )
-from engine.runbooks.book import Book, Finding
-from engine.runbooks.positions import Place
+from engine.domain.within import commands
+from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.rule import edit, rule
 
 MAX_FRESH_S = 4 * 3600
@@ -98,8 +98,9 @@ def checks_can_fail(book: Book) -> Iterator[Finding]:
     """A check can fail. Its condition is tried on answers of many kinds, good and bad: one that holds on all of them
     holds whatever is measured. And a command such as `echo` or `true` says nothing of the target."""
     for place, _, check in book.checks():
-        if isinstance(check, CommandCheck) and program(check.run) in _SAYS_NOTHING:
-            what = f"{program(check.run)} says nothing of {check.target}"
+        silent = [program(argv) for argv in commands(check) if program(argv) in _SAYS_NOTHING]
+        if silent:
+            what = f"{silent[0]} says nothing of {target_of(check)}"
             yield Finding((*place, "run"), what, "run a command that looks at the target")
         elif isinstance(check, _TRIED) and all(_holds(check.expect, probe) for probe in _probes(check)):
             what = f"{check.expect}: holds whatever is measured"
@@ -182,16 +183,11 @@ def gates_only_look(book: Book) -> Iterator[Finding]:
     would be piped, `parse` and `expect` do. And it is a program of the system (by its name, or in /usr, /bin, /sbin,
     /opt), not a file that the step before could have written."""
     for place, _, check in book.checks():
-        if not isinstance(check, CommandCheck):
-            continue
-        fault = _acts(check.run)
-        if fault:
-            yield from _told((*place, "run"), check, fault)
-
-
-def _told(place: Place, check: CommandCheck, fault: str) -> Iterator[Finding]:
-    what = f"{check.id} runs {fault} on {check.target}"
-    yield Finding(place, what, "run a program that only looks; a change is a step of its own")
+        for argv in commands(check):
+            fault = _acts(argv)
+            if fault:
+                what = f"{check.id} runs {fault} on {target_of(check)}"
+                yield Finding((*place, "run"), what, "run a program that only looks; a change is a step of its own")
 
 
 def _acts(argv: Sequence[str]) -> str | None:

@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 
 from engine.domain import image_names
-from engine.domain.gate import DigestCheck, ExprCheck
+from engine.domain.gate import (
+    Check,
+    DiffCheck,
+    DigestCheck,
+    ExprCheck,
+    PatternCheck,
+    PolicyCheck,
+    SchemaCheck,
+    SqlCheck,
+)
 from engine.domain.runbook import CloseStep, ReceiveStep
 from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.positions import Place
@@ -21,8 +30,8 @@ from engine.runbooks.rule import Example, edit, rule
 def names_are_unique(book: Book) -> Iterator[Finding]:
     """Two steps, two checks of one gate or two artefacts of one name: nobody could tell which one is meant."""
     yield from _repeated([(("steps", at, "id"), step.id) for at, step in enumerate(book.runbook.steps)], "step")
-    for place, _, _, checks in book.check_lists():
-        yield from _repeated([((*place, number, "id"), check.id) for number, check in enumerate(checks)], "check")
+    for names in book.names_of_checks():
+        yield from _repeated(names, "check")
     made = [(("steps", at, "produces"), step.produces.name) for at, step in book.scripts() if step.produces]
     yield from _repeated([(place, name) for place, name in made], "artefact")
 
@@ -55,6 +64,9 @@ def targets_are_known(book: Book) -> Iterator[Finding]:
         target = target_of(check)
         if target and target not in book.runbook.targets:
             yield Finding((*place, "target"), f"there is no target {target}", mend)
+        elif isinstance(check, SqlCheck) and book.runbook.targets[check.target].database is None:
+            what = f"the verifier of {target} enters no database"
+            yield Finding((*place, "target"), what, f"add `database:` to the verifier of {target}")
 
 
 @rule(
@@ -99,14 +111,26 @@ def references_lead_back(book: Book) -> Iterator[Finding]:
                 ("steps", at, "of"), f"there is no script step {gate.of} before {gate.id}", "name the step it judges"
             )
     for place, at, check in book.checks():
-        if isinstance(check, ExprCheck):
-            source = book.script(check.of, before=at)
-            if source is None or source.output is None:
-                yield Finding(
-                    (*place, "of"), f"no step {check.of} before it has an output", "name an earlier step with `output`"
-                )
-        elif isinstance(check, DigestCheck):
+        for key, step_id, needs in _sources(check):
+            source = book.script(step_id, before=at)
+            if source is None or getattr(source, needs) is None:
+                what = f"no step {step_id} before it has {'an output' if needs == 'output' else 'an artefact'}"
+                yield Finding((*place, key), what, f"name an earlier step with `{needs}`")
+        if isinstance(check, DigestCheck):
             yield from _digest_steps(book, place, at, check)
+
+
+def _sources(check: Check) -> Iterator[tuple[str, str, str]]:
+    """What a check over something that a step made refers to: by which key, which step, and what of it."""
+    match check:
+        case ExprCheck() | SchemaCheck() | PatternCheck():
+            yield "of", check.of, "output"
+        case PolicyCheck():
+            yield "of", check.of, "output" if check.file is None else "produces"
+        case DiffCheck():
+            yield "of", check.of, "produces"
+            if check.against is not None:
+                yield "against", check.against, "produces"
 
 
 def _digest_steps(book: Book, place: Place, at: int, check: DigestCheck) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import string
 from collections.abc import Iterator
 
 from engine.domain import template
-from engine.domain.gate import CommandCheck
+from engine.domain.within import commands
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import Example, edit, rule
@@ -51,8 +51,8 @@ def untrusted_text_is_never_code(book: Book) -> Iterator[Finding]:
         if step.rollback:
             yield from _code(("steps", at, "rollback", "args"), step.rollback.script.args, program_at=None)
     for place, _, check in book.checks():
-        if isinstance(check, CommandCheck):
-            yield from _code((*place, "run"), check.run, program_at=0)
+        for argv in commands(check):
+            yield from _code((*place, "run"), argv, program_at=0)
 
 
 def _code(place: Place, argv: tuple[str, ...], *, program_at: int | None) -> Iterator[Finding]:

@@ -10,17 +10,23 @@ import cel
 from engine.domain import journey, template
 from engine.domain.errors import BadInput
 from engine.domain.gate import (
+    INDEPENDENT,
     LOOP,
     MAX_LOOPS,
     VARIABLES,
     Check,
-    CommandCheck,
-    DigestCheck,
-    ExprCheck,
     HttpCheck,
+    Json,
+    LogCheck,
+    PatternCheck,
+    PolicyCheck,
     PromqlCheck,
+    QuorumCheck,
+    SchemaCheck,
+    SqlCheck,
 )
 from engine.domain.runbook import ScriptStep
+from engine.domain.within import asked, commands
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import edit, edits, rule
@@ -32,6 +38,7 @@ _FUNCTIONS = frozenset(
 )
 _ESCAPED_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _OPTIONS = ("-", "-a", "-A", "-1", "--", "-aa", "--a", "--all", "-rf", "--help", "-o=a", "--a=1", "-a-a", "-.", "-/")
+EVERYTHING = "matches everything"
 _UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
 
 
@@ -94,14 +101,17 @@ def placeholders_are_known(book: Book) -> Iterator[Finding]:
             yield from _fill_all(("steps", at, "rollback", "args"), step.rollback.script.args, values)
     for place, _, check in book.checks():
         values = {"inputs": inputs, "target": {"host": ""}}
+        for argv in commands(check):
+            yield from _fill_all((*place, "run"), argv, values)
         match check:
-            case CommandCheck():
-                yield from _fill_all((*place, "run"), check.run, values)
             case HttpCheck():
                 yield from _fill_all((*place, "path"), (check.path,), values)
             case PromqlCheck():
                 yield from _fill_all((*place, "query"), (check.query,), values)
                 yield from _in_quotes((*place, "query"), check.query)
+            case SqlCheck():
+                yield from _fill_all((*place, "query"), (check.query,), values)
+                yield from _not_in_quotes((*place, "query"), check.query)
 
 
 def _fill_all(place: Place, texts: tuple[str, ...], values: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
@@ -120,6 +130,11 @@ def _in_quotes(place: Place, query: str) -> Iterator[Finding]:
         yield Finding(place, "the query has backquotes, in which nothing can be escaped", "use double quotes")
 
 
+def _not_in_quotes(place: Place, query: str) -> Iterator[Finding]:
+    if any("{{" in text for text in re.findall(r"'(?:''|[^'])*'|\"[^\"]*\"|\$\$.*?\$\$", query, re.DOTALL)):
+        yield Finding(place, "a placeholder of the query stands within quotes", "leave them out: it is a value already")
+
+
 @rule(
     "L018",
     bad=edit("healthy", "status == 200", "status = 200"),
@@ -127,23 +142,63 @@ def _in_quotes(place: Place, query: str) -> Iterator[Finding]:
 )
 def conditions_compile(book: Book) -> Iterator[Finding]:
     """A condition is CEL, names only what its kind of check measures and calls only what CEL has, and loops at
-    most twice; a mistake would be found in the night otherwise, as a gate that never opens."""
+    most twice; a pattern is a regular expression and does not match everything. A mistake would be found in the night
+    otherwise, as a gate that never opens."""
     for place, _, check in book.checks():
-        for key, condition in _conditions(check):
-            fault = _condition_fault(condition, VARIABLES[check.type])
+        for key, condition, known in _conditions(check):
+            fault = _condition_fault(condition, known)
             if fault:
                 yield Finding(
-                    (*place, key),
+                    (*place, *key),
                     f"{condition}: {fault}",
                     "mend the condition; the language is CEL, see https://cel.dev",
                 )
 
+        for where, pattern in _patterns(check):
+            fault = _regex_fault(pattern)
+            if fault and not (isinstance(check, SchemaCheck) and fault == EVERYTHING):
+                mend = "mend the pattern; the language is RE2's, without look-around and back references"
+                yield Finding((*place, *where), f"{pattern}: {fault}", mend)
 
-def _conditions(check: Check) -> Iterator[tuple[str, str]]:
-    if not isinstance(check, DigestCheck):
-        yield "expect", check.expect
-    if isinstance(check, ExprCheck) and check.unless is not None:
-        yield "unless", check.unless
+
+def _patterns(check: Check) -> Iterator[tuple[Place, str]]:
+    """Every regular expression of a check, with its place within."""
+    if isinstance(check, LogCheck):
+        yield from ((("present", number), pattern) for number, pattern in enumerate(check.present))
+        yield from ((("absent", number), pattern) for number, pattern in enumerate(check.absent))
+    elif isinstance(check, SchemaCheck):
+        yield from _patterns_within(("schema",), dict(check.schema))
+
+
+def _patterns_within(place: Place, schema: Json) -> Iterator[tuple[Place, str]]:
+    inner = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for key, value in inner:
+        if key == "pattern" and isinstance(value, str):
+            yield (*place, key), value
+        else:
+            yield from _patterns_within((*place, key), value)
+
+
+def _regex_fault(pattern: str) -> str | None:
+    try:
+        everything = cel.evaluate("''.matches(pattern)", {"pattern": pattern})
+    except (ValueError, TypeError, RuntimeError):
+        return "is no regular expression"
+    return EVERYTHING if everything is not False else None
+
+
+def _conditions(check: Check) -> Iterator[tuple[Place, str, frozenset[str]]]:
+    """Every condition of a check: where it stands within, its text, and what it may name."""
+    if isinstance(check, PatternCheck):
+        for one in check.known:
+            yield ("causes", one.cause, "expect"), one.expect, frozenset(fact.name for fact in one.facts)
+    elif isinstance(check, PolicyCheck):
+        for number, rule in enumerate(check.rules):
+            yield ("rules", number, "expect"), rule.expect, VARIABLES[check.type]
+    for key in ("expect", "unless"):
+        condition = getattr(check, key, None)
+        if condition is not None:
+            yield (key,), condition, VARIABLES[check.type]
 
 
 def _condition_fault(condition: str, known: frozenset[str]) -> str | None:
@@ -179,14 +234,20 @@ def times_fit_the_deadline(book: Book) -> Iterator[Finding]:
             needed += leg.step.timeout_s
             if leg.step.approval and leg.role is journey.Role.FORWARD:
                 needed += leg.step.approval.expires_s
-        needed += sum(_check_time(check) for check in leg.checks)
+        needed += sum(_check_time(check) for check in (*leg.checks, *leg.shadow))
     if needed > book.runbook.deadline_s:
         what = f"all timeouts and waits together take {needed / 60:.0f} min, the deadline is shorter"
         yield Finding(("deadline",), what, f"raise it to at least {needed // 60 + 1:.0f}m, or shorten the others")
 
 
 def _check_time(check: Check) -> float:
-    if not isinstance(check, (CommandCheck, HttpCheck, PromqlCheck)):
+    """The longest that measuring it may take."""
+    if isinstance(check, QuorumCheck):
+        return sum(map(_check_time, check.checks))
+    sampling = getattr(check, "sampling", None)
+    if sampling is None:
         return 0
-    sampling = check.sampling
-    return sampling.count * check.timeout_s + (sampling.count - 1) * sampling.every_s
+    facts = max((len(one.facts) for one in check.known), default=1) if isinstance(check, PatternCheck) else 1
+    once: float = facts * check.timeout_s + sum(map(_check_time, asked(check))) if isinstance(check, INDEPENDENT) else 0
+    waits: float = getattr(check, "for_s", 0) + (sampling.count - 1) * sampling.every_s
+    return float(sampling.count * once + waits)

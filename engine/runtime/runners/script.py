@@ -13,13 +13,12 @@ from __future__ import annotations
 import json
 from typing import Any, assert_never
 
-from engine.domain import digest
+from engine.domain import archive, digest
 from engine.domain.errors import BadInput
 from engine.domain.gate import Json
 from engine.domain.journey import Role
 from engine.domain.ports import Conclusion, Ending, FileIn, Order, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import Access, OutputRule, Script, ScriptStep
-from engine.runtime import archive
 from engine.runtime.runners import ssh
 
 HOME = "/step"

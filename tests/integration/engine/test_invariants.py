@@ -9,8 +9,9 @@ from alembic.runtime.migration import MigrationContext
 
 from engine.coordination import machine
 from engine.domain.errors import Conflict, IllegalMove
-from engine.domain.states import RunEvent, RunState
-from engine.store import models, runs
+from engine.domain.incident import Topic
+from engine.domain.states import AttemptState, RunEvent, RunState
+from engine.store import models, outbox, runs
 from engine.store.models import Base
 from tests.integration.engine.conftest import ANA, Box
 
@@ -51,6 +52,61 @@ def test_a_second_active_run_of_an_incident_is_refused(box: Box) -> None:
     values = ", ".join("'second'" if name == "id" else name for name in columns)
     copy = f"INSERT INTO run ({', '.join(columns)}) SELECT {values} FROM run"  # noqa: S608  # names of our own columns
     refused(box, copy)
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["last", "in between"])
+def test_a_second_started_attempt_is_refused_with_all_that_was_written_beside_it(box: Box, last: bool) -> None:
+    """On Postgres the refusal comes with the answers to everything that was sent together, at the end or before."""
+    box.until_approval()
+    with pytest.raises(Conflict, match="refused"):
+        start_two(box, told=not last)
+
+    with box.database.reading() as session:
+        assert runs.get(session, box.run().id).waits_for != "two attempts"
+        assert "never told" not in set(session.scalars(sa.select(models.Outbox.key)))
+        assert {"one", "two"}.isdisjoint(row.id for row in runs.attempts(session, box.run().id))
+
+
+def start_two(box: Box, *, told: bool) -> None:
+    """Two attempts at once; `told`: and word of them, which is sent after them."""
+    with box.database.transaction() as session:
+        run = runs.lock(session, box.run().id).run
+        run.waits_for = "two attempts"
+        for name in ("one", "two"):
+            runs.add_attempt(session, started(run, name))
+        if told:
+            outbox.tell(session, Topic.CARD, run.incident_number, "x", "never told", outbox.REPORTS, run.opened_at)
+
+
+def started(run: models.Run, name: str) -> models.Attempt:
+    """An attempt that begins now."""
+    return models.Attempt(
+        id=name,
+        run_id=run.id,
+        leg="fix",
+        step="fix",
+        changes=False,
+        idempotent=True,
+        state=AttemptState.STARTED,
+        worker="w",
+        started_at=run.opened_at,
+        content_digest="c",
+        order_digest="o",
+    )
+
+
+def test_a_run_that_is_known_is_read_again_when_somebody_wrote_it(box: Box) -> None:
+    box.until_approval()
+    with box.database.transaction() as session:
+        known = runs.lock(session, box.run().id).run
+    with box.database.transaction() as session:
+        same = runs.lock(session, known.id, known=known).run
+    box.service.abandon(1, ANA, "no")
+
+    with box.database.transaction() as session:
+        now = runs.lock(session, known.id, known=known).run
+        assert same is known
+        assert (now is known, now.state) == (False, RunState.ABANDONED)
 
 
 def test_a_move_from_a_stale_picture_changes_nothing(box: Box) -> None:

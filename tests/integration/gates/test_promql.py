@@ -108,6 +108,84 @@ def test_what_was_sampled_before_the_change_says_nothing_about_it(prometheus: Pr
     assert (never.verdict, "before the change" in never.why) == (Verdict.INCONCLUSIVE, True)
 
 
+def show(prometheus: Prometheus, value: float) -> datetime:
+    """Until Prometheus has scraped it; returns when."""
+    prometheus.show(f"disk_used_ratio {value}\n")
+    prometheus.wait(f"disk_used_ratio == {value}")
+    return datetime.now(UTC)
+
+
+def asked(prometheus: Prometheus, check: PromqlCheck, begun: datetime, changed: datetime) -> Sample:
+    facts = replace(FACTS, begun_at=begun, changed_at=changed)
+    return kinds(Directory(sites={}), prometheus.url)["promql"](check, facts, no_probe)
+
+
+LESS = replace(ROOM, expect="result[0] < before[0]", timeout_s=10)
+
+
+def test_what_was_before_the_change_is_known_and_kept(prometheus: Prometheus) -> None:
+    begun = show(prometheus, 0.9)
+    changed = show(prometheus, 0.6)
+
+    better = asked(prometheus, LESS, begun, changed)
+    assert (better.verdict, better.why) == (
+        Verdict.HELD,
+        "result[0] < before[0], with result = [0.6], before = [0.9]",
+    )
+    assert isinstance(better.seen, dict)
+    assert better.seen["before"] == [0.9]
+
+    as_bad = show(prometheus, 0.9)
+    assert asked(prometheus, LESS, begun, as_bad).verdict is Verdict.FAILED
+
+
+def test_without_data_from_before_nothing_can_be_compared(prometheus: Prometheus) -> None:
+    changed = show(prometheus, 0.6)
+
+    sample = asked(prometheus, LESS, changed - timedelta(hours=2), changed)
+    assert (sample.verdict, sample.no_data) == (Verdict.INCONCLUSIVE, True)
+    assert measure(prometheus.url, LESS).verdict is Verdict.INCONCLUSIVE, "nobody knows when it began"
+
+
+STAYS = replace(ROOM, expect="result[0] < 0.8", for_s=3, timeout_s=15)
+
+
+def test_a_window_is_looked_at_from_its_beginning_and_only_after_the_change(prometheus: Prometheus) -> None:
+    """The window of three seconds is waited for: its first second is still from before the change."""
+    begun = show(prometheus, 0.9)
+    changed = show(prometheus, 0.5)
+
+    held = asked(prometheus, STAYS, begun, changed)
+    assert (held.verdict, held.why[:9]) == (Verdict.HELD, "for 3 s r")
+    assert isinstance(held.seen, dict)
+    assert len(json.dumps(held.seen["steps"])) > 50
+    assert (datetime.now(UTC) - changed).total_seconds() > 3
+
+    in_a_hurry = asked(prometheus, replace(STAYS, timeout_s=1), begun, datetime.now(UTC))
+    assert (in_a_hurry.verdict, "before the change" in in_a_hurry.why) == (Verdict.INCONCLUSIVE, True)
+
+
+def test_a_moment_that_was_bad_fails_though_it_is_good_now(prometheus: Prometheus) -> None:
+    changed = show(prometheus, 0.5)
+    show(prometheus, 0.9)
+    show(prometheus, 0.5)
+    good_now = asked(prometheus, ROOM, changed, changed)
+    over_time = asked(prometheus, replace(STAYS, for_s=30), changed - timedelta(hours=1), changed - timedelta(hours=1))
+
+    assert good_now.verdict is Verdict.HELD
+    assert over_time.verdict is not Verdict.HELD
+
+
+def test_a_gap_in_the_window_is_no_data(prometheus: Prometheus) -> None:
+    show(prometheus, 0.5)
+    prometheus.fail_to_scrape()
+    prometheus.wait("disk_used_ratio", lambda series: not series)
+    show(prometheus, 0.5)
+    sample = measure(prometheus.url, replace(STAYS, for_s=4, timeout_s=5, expect="result[0] < 2.0"))
+
+    assert (sample.verdict, sample.no_data) == (Verdict.INCONCLUSIVE, True)
+
+
 def test_a_target_that_cannot_be_scraped_is_inconclusive(prometheus: Prometheus) -> None:
     prometheus.fail_to_scrape()
     prometheus.wait("disk_used_ratio", lambda series: not series)

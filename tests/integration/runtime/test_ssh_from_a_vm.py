@@ -14,10 +14,10 @@ from demo.world import image as target_image
 from demo.world import target as world
 from demo.world.faults import Fault
 from demo.world.target import Target as World
+from engine.domain import archive
 from engine.domain.directory import Address, Site
 from engine.domain.ports import Ending, Reach, SecretValue, TaskResult
 from engine.domain.runbook import ArtefactRule, Grant, Login, Target
-from engine.runtime import archive
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.probe import SshProbeRunner
 from engine.runtime.runners.script import ScriptRunner

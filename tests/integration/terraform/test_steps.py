@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from engine.domain import archive
 from engine.domain.journey import Role
-from engine.runtime import archive
 from tests.integration.terraform.bench import CONFIG, READER, RUNNER, Bench, apply_step, order, plan_step
 from tests.services import terraform
 from tests.services.volumes.service import GIB

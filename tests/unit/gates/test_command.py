@@ -9,7 +9,7 @@ import pytest
 from engine.domain.errors import Unavailable
 from engine.domain.gate import CommandCheck, DigestCheck, Json, Parse
 from engine.domain.states import Verdict
-from engine.gates import command, evidence
+from engine.gates import command, evidence, parsing
 from tests.unit.gates.fakes import FakeProbe, NoProbe, facts
 
 DF = CommandCheck(
@@ -75,7 +75,7 @@ def test_a_probe_that_raises_is_inconclusive() -> None:
         (Parse.JSON, '{"a": NaN}'),
         (Parse.JSON, '{"ok": false, "ok": true}'),
         (Parse.JSON, "[" * 100_000),
-        (Parse.TEXT, "x" * (command.MAX_OUTPUT + 1)),
+        (Parse.TEXT, "x" * (parsing.MAX_OUTPUT + 1)),
     ],
 )
 def test_output_that_does_not_parse_is_an_error(how: Parse, stdout: str) -> None:
@@ -96,7 +96,7 @@ def test_output_that_does_not_parse_is_an_error(how: Parse, stdout: str) -> None
     ],
 )
 def test_each_way_of_parsing(how: Parse, stdout: str, out: Json) -> None:
-    assert command.parse(stdout, how) == out
+    assert parsing.parse(stdout, how) == out
 
 
 def test_an_unknown_placeholder_is_an_error_and_nothing_is_run() -> None:

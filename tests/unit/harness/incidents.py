@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engine.domain import digest
 from engine.domain.alert import Severity
-from engine.domain.gate import Check, CommandCheck, ExprCheck, HttpCheck, Json, Parse
+from engine.domain.gate import Check, CommandCheck, ExprCheck, HttpCheck, Json, Parse, definition
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import AttemptView, CheckView, IncidentView, Person, RunView, VerdictView
 from engine.domain.journey import Journey, Leg, LegKind
@@ -44,7 +42,7 @@ def found(check: Check, seen: Json, verdict: Verdict = Verdict.HELD) -> CheckVie
     return CheckView(
         check_id=check.id,
         type=check.type,
-        definition=digest.of_value(asdict(check)),
+        definition=definition(check),
         verdict=verdict,
         why="as measured",
         samples=[{"verdict": verdict.value, "why": "as measured", "seen": seen}],

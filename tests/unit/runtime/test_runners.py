@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from engine.domain import digest
+from engine.domain import archive, digest
 from engine.domain.directory import Site
 from engine.domain.errors import BadInput
 from engine.domain.journey import Role
 from engine.domain.ports import Ending, SecretValue
 from engine.domain.runbook import Access, ArtefactRule, Limits, Login, OutputRule, Script
-from engine.runtime import archive, session
+from engine.runtime import session
 from engine.runtime.runners.probe import SshProbeRunner
 from engine.runtime.runners.script import ScriptRunner
 from tests.unit.runtime.orders import FILES, HOST_KEY, REACH, SITE, STEP, TARGET, order, result

@@ -17,12 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.domain import digest, template
+from engine.domain import archive, digest, template
 from engine.domain.errors import BadInput
 from engine.domain.journey import Role
 from engine.domain.ports import Conclusion, FileIn, Order, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ScriptStep
-from engine.runtime import archive
 from engine.runtime.runners import script
 from engine.runtime.runners.terraform import changes
 

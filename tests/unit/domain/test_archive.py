@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.domain import archive
 from engine.domain.errors import BadInput, TooLarge
-from engine.runtime import archive
 
 NAMES = st.from_regex(r"[a-zé0-9_][a-z0-9._-]{0,20}", fullmatch=True)
 FILES = st.dictionaries(NAMES.map(lambda name: f"d/{name}"), st.binary(max_size=2000), max_size=8)

@@ -1,4 +1,4 @@
-"""Artefacts as canonical tar: equal files give equal bytes, so an artefact is known by its digest. Used by the runners.
+"""Artefacts as canonical tar: equal files give equal bytes, so an artefact is known by its digest. For runners, gates.
 
 Canonical: pax, sorted paths, regular files only, mode 0644, no owner, no time. Whatever else comes in is refused.
 """
