@@ -107,9 +107,9 @@ def test_in_vms_growth_and_drift_halt_before_anything_is_applied(in_vms: Whole) 
     ("request_", "why"),
     [
         ({"size_gb": "81"}, "growth is broken"),
-        ({"size_gb": "39"}, "no-shrinking is broken"),
+        pytest.param({"size_gb": "39"}, "no-shrinking is broken", marks=pytest.mark.slow),
         ({"tier": "fast"}, "in-place is broken"),
-        ({"size_gb": "40"}, "one-volume is broken"),
+        pytest.param({"size_gb": "40"}, "one-volume is broken", marks=pytest.mark.slow),
     ],
 )
 def test_what_the_policy_does_not_allow_is_not_even_done_to_staging(
@@ -123,6 +123,7 @@ def test_what_the_policy_does_not_allow_is_not_even_done_to_staging(
     assert [made.writes for made in whole.volumes.values()] == [[], []]
 
 
+@pytest.mark.slow
 def test_a_request_that_allows_it_may_replace(whole: Whole) -> None:
     """The bound is the request's own word, and a person's yes."""
     run = whole.ask(tier="fast", allow_replace="yes")
@@ -194,7 +195,10 @@ def _plan_file(whole: Whole) -> None:
         session.execute(sa.update(models.Artefact).values(data=b"another plan"))
 
 
-@pytest.mark.parametrize("tamper", [_configuration, _lock_file, _policy, _plan_file], ids=lambda it: it.__name__)
+TAMPERINGS = (_configuration, _plan_file, *(pytest.param(one, marks=pytest.mark.slow) for one in (_lock_file, _policy)))
+
+
+@pytest.mark.parametrize("tamper", TAMPERINGS)
 def test_what_is_changed_after_the_test_on_staging_is_refused(whole: Whole, tamper: Callable[[Whole], None]) -> None:
     run = whole.ask()
     assert run.state is RunState.AWAITING_APPROVAL, run.escalations
@@ -214,7 +218,11 @@ def test_a_rollback_by_decision_brings_production_back(whole: Whole) -> None:
     run = whole.ask()
     production = whole.volumes["production"]
     resize = production.resize
-    production.resize = lambda name, size: resize(name, 45 if size == 60 else size)  # type: ignore[method-assign]
+
+    def but_smaller(name: str, size_gb: int) -> None:
+        resize(name, 45 if size_gb == 60 else size_gb)
+
+    production.resize = but_smaller  # type: ignore[method-assign]
     whole.service.approve(run.approvals[-1].token, ANA, yes=True)
     run = whole.go()
     assert (run.state, run.leg) == (RunState.HALTED, "production"), run.escalations
