@@ -181,7 +181,7 @@ def _runbooks(settings: Settings) -> Iterator[Finding]:
         images = {step.image for step in runbook.steps if isinstance(step, ScriptStep)}
         for missed in sorted(images - {image_names.BASE, *there}):
             text = f"{name} boots {missed}, which is not built here"
-            yield Finding(part="image", well=False, text=text, remedy=f"signalbox image build {missed}")
+            yield Finding(part="image", well=False, text=text, remedy=image_names.how_to_get(missed))
 
 
 def _libvirt(settings: Settings) -> Iterator[Finding]:

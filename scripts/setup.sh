@@ -77,6 +77,20 @@ if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
   echo "$state" >$stamp
 fi
 
+if [ "$what" != demo ]; then
+  # for a guest image, whose Python is Debian's
+  stamp=.signalbox/terraform/.stamp
+  state=$(sha256sum <scripts/terraform.lock | cut -d' ' -f1)
+  if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
+    say "what the Terraform provider of the tests needs, into .signalbox/terraform (hash-locked)"
+    rm -rf .signalbox/terraform
+    .venv/bin/uv pip install --python /usr/bin/python3 --quiet --require-hashes --only-binary :all: \
+      --target .signalbox/terraform -r scripts/terraform.lock
+    echo "$state" >$stamp
+  fi
+  command -v terraform >/dev/null || echo "There is no terraform (1.4 or newer) on the PATH; the tests of Terraform will fail. No package has it: bring it." >&2
+fi
+
 if [ "$what" = bench ]; then
   stamp=.venv/.signalbox-bench-stamp
   state=$state-$(sha256sum <scripts/bench.lock | cut -d' ' -f1)

@@ -331,7 +331,7 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
             step.session,
             step.run,
             plan,
-            step.world.preview(artefact) if artefact else "",
+            step.world.preview(plan.step, artefact) if artefact else "",
             step.now,
             until=_fresh_until(step, plan),
         )

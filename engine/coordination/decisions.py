@@ -52,7 +52,7 @@ def approve(
     try:
         plan = orders.work_out(session, run, snapshot, journey, journey.leg(approval.leg), world)
         artefact = runs.artefact(session, run.id, plan.uses_digest) if plan.uses_digest else None
-        preview = world.preview(artefact) if artefact else ""
+        preview = world.preview(plan.step, artefact) if artefact else ""
         why = approvals.mismatch(approval, run, plan, world) or approvals.not_shown(approval, plan, preview)
     except SignalboxError as error:
         why = str(error)

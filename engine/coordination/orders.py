@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from engine.domain import digest, template
+from engine.domain import digest, image_names, template
 from engine.domain.directory import Directory, Site
 from engine.domain.errors import Refused
 from engine.domain.journey import Journey, Leg, LegKind
 from engine.domain.ports import Reach
-from engine.domain.runbook import Access, Endpoint, Grant, Script, ScriptStep, Snapshot, Target, Tool
+from engine.domain.runbook import PER_TARGET, Access, Endpoint, Grant, Script, ScriptStep, Snapshot, Target, Tool
 from engine.domain.states import AttemptState
 from engine.store import models, runs
 from engine.store.session import Session
@@ -29,7 +29,8 @@ class World:
     image_errors: Mapping[str, str]
     shelf_digest: str | None
     runner_version: str
-    preview: Callable[[bytes], str]
+    content: Callable[[ScriptStep, bytes], str]
+    preview: Callable[[ScriptStep, bytes], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,15 @@ def uses(session: Session, run: models.Run, step: ScriptStep) -> str | None:
         if attempt.step == step.uses and attempt.state is AttemptState.FINISHED and attempt.artefact_digest:
             return attempt.artefact_digest
     raise Refused(f"step {step.id} needs the artefact of {step.uses}, and there is none", "retry from that step")
+
+
+def _same_everywhere(
+    session: Session, run: models.Run, step: ScriptStep, world: World, artefact: str | None
+) -> str | None:
+    """The digest of what of the artefact is the same on every target: of all of it, but for what is made for one."""
+    if artefact is None or step.tool not in PER_TARGET:
+        return artefact
+    return world.content(step, runs.artefact(session, run.id, artefact))
 
 
 def reaches(grant: Grant, directory: Directory, values: Mapping[str, Mapping[str, str]]) -> tuple[Reach, ...]:
@@ -99,7 +109,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     if not isinstance(step, ScriptStep) or script is None:
         raise Refused(f"leg {leg.id} is no attempt")
     if step.image in world.image_errors:
-        raise Refused(world.image_errors[step.image], f"signalbox image build {step.image}")
+        raise Refused(world.image_errors[step.image], image_names.how_to_get(step.image))
     target = snapshot.runbook.targets[step.target] if step.target else None
     site = world.directory.site(target.host) if target else None
     values: dict[str, Mapping[str, str]] = {"inputs": run.inputs}
@@ -110,7 +120,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     neutral = tuple(template.fill(arg, values, keep=frozenset({"target"})) for arg in script.args)
     uses_digest = uses(session, run, step)
     content = digest.content_digest(
-        artefact=uses_digest,
+        artefact=_same_everywhere(session, run, step, world, uses_digest),
         runner=world.runner_version,
         script=_script_digest(step, script, snapshot),
         args=neutral,
@@ -120,6 +130,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     evidence = runs.held_evidence(session, run.id, gates_before(journey, leg.id))
     order = digest.order_digest(
         content=content,
+        artefact=uses_digest,
         run=run.id,
         leg=leg.id,
         target=_target_facts(target, site),

@@ -41,8 +41,8 @@ def snapshot_digest(source: str, files: Mapping[str, bytes]) -> str:
 def content_digest(
     *, artefact: str | None, runner: str, script: str, args: Sequence[str], image: str, policy: str
 ) -> str:
-    """Equal on staging and production: artefact, runner with version, script bytes, arguments that do not name the
-    target, image, policy (the checks that judge it)."""
+    """Equal on staging and production: artefact (of a plan: what it would change), runner with version, script bytes,
+    arguments that do not name the target, image, policy (the checks that judge it)."""
     return of_value(
         {"artefact": artefact, "runner": runner, "script": script, "args": list(args), "image": image, "policy": policy}
     )
@@ -51,6 +51,7 @@ def content_digest(
 def order_digest(
     *,
     content: str,
+    artefact: str | None,
     run: str,
     leg: str,
     target: Mapping[str, object],
@@ -61,10 +62,14 @@ def order_digest(
     runbook: str,
     evidence: Sequence[str],
 ) -> str:
-    """What an approval binds: the content plus everything that makes this order this order."""
+    """What an approval binds: the content plus everything that makes this order this order.
+
+    `artefact`: of all bytes that are applied, also of those that are not the same on every target.
+    """
     return of_value(
         {
             "content": content,
+            "artefact": artefact,
             "run": run,
             "leg": leg,
             "target": dict(target),

@@ -36,6 +36,15 @@ def variants_of(name: str) -> tuple[str, ...] | None:
     return tuple(variants) if known else None
 
 
+def how_to_get(name: str) -> str:
+    """The command that makes an image of this name."""
+    return (
+        f"signalbox image build {name}"
+        if variants_of(name) is not None
+        else f"signalbox image import {name} ROOTFS.tar"
+    )
+
+
 def built_here() -> tuple[str, ...]:
     """The base and the base with one variant each: what `image build` makes, for people and editors to choose from."""
     return (BASE, *(name_of((variant,)) for variant in VARIANTS))

@@ -18,7 +18,7 @@ from engine.domain.gate import Check, Facts, Json, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey, Leg
-from engine.domain.runbook import SecretRef, Snapshot, Target
+from engine.domain.runbook import ScriptStep, SecretRef, Snapshot, Target
 
 
 class Clock(Protocol):
@@ -341,10 +341,7 @@ class Anchor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Everything an attempt is made of. Arguments are already filled in; `artefact` is the canonical tar or None.
-
-    `claims`: what earlier steps printed, by step id. The script runner puts it into /step/claims.json.
-    """
+    """Everything an attempt is made of, filled in. `artefact`: a canonical tar; `claims`: outputs by step id."""
 
     attempt_id: str
     run_id: str
@@ -379,8 +376,11 @@ class Runner(Protocol):
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
         """Hostile until parsed: a bad output, a wrong schema, a wicked archive is a Conclusion that is not ok."""
 
-    def preview(self, artefact: bytes) -> str:
-        """The beginning of an artefact's files as plain text, for the person who approves it (at most 2,500 chars)."""
+    def content(self, step: ScriptStep, artefact: bytes) -> str:
+        """The digest of what of a `PER_TARGET` tool's artefact is the same on every target; raises BadInput."""
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:
+        """What the step will apply as plain text, for the person who approves it (at most 2,500 chars)."""
 
 
 class ProbeRunner(Protocol):

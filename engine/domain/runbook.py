@@ -14,19 +14,24 @@ from dataclasses import dataclass, field
 from engine.domain.gate import Check
 
 
-class Tool(enum.StrEnum):
-    """What carries a step out in its VM: a script of the folder, or Ansible."""
-
-    SCRIPT = "script"
-    ANSIBLE = "ansible"
-
-
 class Access(enum.StrEnum):
     """What a step may do to its target."""
 
     NONE = "none"
     READ = "read"
     WRITE = "write"
+
+
+class Tool(enum.StrEnum):
+    """What carries a step out in its VM: a script of the folder, Ansible or Terraform."""
+
+    SCRIPT = "script"
+    ANSIBLE = "ansible"
+    TERRAFORM = "terraform"
+
+
+PER_TARGET = frozenset({Tool.TERRAFORM})
+""" What these apply is made for one target (a plan): on the next one it is another artefact with the same content. """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ class Script:
     """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line).
 
     For Ansible: a playbook, in a folder of its own, without arguments.
+    For Terraform: the main.tf of a configuration, and what `terraform` is told to do with it.
     """
 
     file: str
@@ -179,7 +185,7 @@ class ReceiveStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptStep:
-    """One micro-step that runs in a VM of its own."""
+    """One micro-step that runs in a VM of its own. `env`: environment variable of Terraform -> one of the secrets."""
 
     id: str
     script: Script
@@ -199,6 +205,7 @@ class ScriptStep:
     rollback: Rollback | None = None
     rehearse: bool = False
     tool: Tool = Tool.SCRIPT
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self, script: Script, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """What of the runbook's files a script of this step consists of: itself, or the whole folder of a playbook.

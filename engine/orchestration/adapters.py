@@ -85,5 +85,6 @@ class Adapters:
             image_errors=errors,
             shelf_digest=on_shelf,
             runner_version=self.runner.version,
+            content=self.runner.content,
             preview=self.runner.preview,
         )

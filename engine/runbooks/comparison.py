@@ -11,7 +11,7 @@ from engine.domain.gate import Check, Sampling
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.book import target_of
-from engine.runbooks.format import AnsibleEdge, NoUndoEdge, RunbookEdge, ScriptEdge
+from engine.runbooks.format import ChangeEdge, NoUndoEdge, RunbookEdge, TerraformPlanEdge
 from engine.runbooks.permissions import Does
 from engine.runbooks.shelf import shaped
 
@@ -115,7 +115,9 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
             yield ("gates", step.id), f"judges {step.of}, good for {minutes(step.fresh_for_s)}"
             yield from ((("gates", f"{step.id}.{check.id}"), describe(check)) for check in step.checks)
             yield from ((("gates", f"{step.id}.{one.id}"), f"in shadow: {describe(one)}") for one in step.shadow)
-        elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge | AnsibleEdge):
+        elif isinstance(step, ScriptStep) and isinstance(edge, TerraformPlanEdge):
+            yield ("steps", step.id), runs(step)
+        elif isinstance(step, ScriptStep) and isinstance(edge, ChangeEdge):
             yield ("steps", step.id), runs(step)
             if step.approval:
                 yield ("approvals", step.id), f"a person's yes, within {minutes(step.approval.expires_s)}"
@@ -133,6 +135,7 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
 def runs(step: ScriptStep) -> str:
     """What a step does, in a line."""
     parts = [does(step)]
+    parts += [f"with {name} from the secret {secret}" for name, secret in step.env.items()]
     parts += [f"with the artefact of {step.uses}"] if step.uses else []
     parts += [f"makes the artefact {step.produces.name}"] if step.produces else []
     parts += [f"says {', '.join(step.output.required)}"] if step.output else []
@@ -141,11 +144,12 @@ def runs(step: ScriptStep) -> str:
 
 
 def does(step: ScriptStep) -> str:
-    """The script with its arguments, or the playbook with what is made of it."""
+    """The script with its arguments, the playbook with what is made of it, or what Terraform is told."""
     if step.tool is Tool.ANSIBLE:
         how = "only shows what it would change" if step.access is Access.READ else "shown first, run, then run again"
         return f"playbook {step.script.file} ({how})"
-    return " ".join((step.script.file, *step.script.args))
+    told = ("terraform",) if step.tool is Tool.TERRAFORM else ()
+    return " ".join((*told, step.script.file, *step.script.args))
 
 
 def describe(check: Check) -> str:

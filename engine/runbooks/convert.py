@@ -28,6 +28,7 @@ from engine.domain.runbook import (
     Tool,
 )
 from engine.runbooks import format as edge
+from engine.runbooks import terraform
 from engine.runbooks.check_convert import counted, in_shadow
 
 
@@ -43,7 +44,7 @@ def runbook(file: edge.RunbookEdge) -> Runbook:
         inputs=tuple(_input(name, rule) for name, rule in file.inputs.items()),
         targets={name: _target(name, target) for name, target in file.targets.items()},
         escalate=Escalate(to=file.escalate.to, after_s=file.escalate.after),
-        steps=tuple(_step(step) for step in file.steps),
+        steps=tuple(_step(step, file) for step in file.steps),
         pool=file.pool,
     )
 
@@ -83,7 +84,7 @@ def _secret(secret: edge.SecretEdge) -> SecretRef:
     )
 
 
-def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.AnsibleEdge | edge.GateEdge | edge.CloseEdge) -> Step:
+def _step(step: edge.AnyStep, file: edge.RunbookEdge) -> Step:
     match step:
         case edge.ReceiveEdge():
             return ReceiveStep(id=step.id)
@@ -106,6 +107,28 @@ def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.AnsibleEdge | edge.Gat
             )
         case edge.AnsibleEdge():
             return _work(step, Script(file=step.playbook), output=OutputRule(required=PLAY_OUTPUT), tool=Tool.ANSIBLE)
+        case edge.TerraformPlanEdge():
+            return terraform.plan(step, _grant(step), _limits(step.limits) if step.limits else Limits())
+        case edge.TerraformApplyEdge():
+            limits = _limits(step.limits) if step.limits else Limits()
+            return terraform.apply(step, file, _grant(step), limits, _undo(step, file))
+
+
+def _undo(step: edge.TerraformApplyEdge, file: edge.RunbookEdge) -> Rollback | None:
+    if not isinstance(step.rollback, edge.TerraformUndoEdge):
+        return None
+    return Rollback(
+        script=terraform.undoing(step.rollback, step, file),
+        checks=counted(step.rollback.checks),
+        shadow=in_shadow(step.rollback.checks),
+    )
+
+
+def _grant(step: edge.WorkEdge | edge.TerraformEdge) -> Grant:
+    return Grant(
+        network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
+        secrets=tuple(_secret(one) for one in step.secrets),
+    )
 
 
 def _work(
@@ -121,10 +144,7 @@ def _work(
         script=script,
         target=step.target,
         access=Access(step.access),
-        grant=Grant(
-            network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
-            secrets=tuple(_secret(one) for one in step.secrets),
-        ),
+        grant=_grant(step),
         login=Login(user=step.login.user, key=step.login.key) if step.login else None,
         image=step.image,
         memory_mb=step.memory_mb,

@@ -29,6 +29,10 @@ from engine.runbooks.scalars import (
 )
 
 USUAL = Limits()
+SecretName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="the name of one of its secrets")]
+EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", description="an environment variable, in capitals")]
+VariableName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,63}$", description="lower case letters, digits, _")]
+Variables = dict[VariableName, Word]
 
 # -- steps ------------------------------------------------------------------------------------------------------------
 
@@ -200,6 +204,61 @@ class AnsibleEdge(WorkEdge):
     rollback: AnyPlayRollback | None = None
 
 
+class TerraformEdge(StepEdge):
+    """What both steps of Terraform have."""
+
+    target: Name = Field(description="the target, whose provider and state it works with")
+    image: Name = Field(
+        description="a guest image with terraform and its providers, imported (`signalbox image import`)",
+        examples=["terraform"],
+    )
+    env: dict[EnvName, SecretName] = Field(
+        default_factory=dict, max_length=16, description="environment variables that are secrets of the step, by name"
+    )
+    network: list[EndpointEdge] = Field(default_factory=list, max_length=16)
+    secrets: list[SecretEdge] = Field(default_factory=list, max_length=8)
+    memory_mb: int = Field(512, ge=256, le=8192)
+    limits: LimitsEdge | None = Field(None, description="what it may take beside memory and time")
+    timeout: Duration = Field(description="how long it may take; then its VM is destroyed")
+
+
+class TerraformPlanEdge(TerraformEdge):
+    """A plan. Its artefact holds `plan.json` for policies; its output counts add, change, destroy, replace, drift."""
+
+    kind: Literal["terraform-plan"]
+    config: File = Field(description="a folder of the runbook's folder, with main.tf and terraform.lock.hcl")
+    variables: Variables = Field(default_factory=dict, max_length=40, description="the configuration's variables")
+    backend: Variables = Field(default_factory=dict, max_length=20, description="what its backend block leaves open")
+
+
+class TerraformUndoEdge(Edge):
+    """The configuration is applied with the variables of before, and nothing else may be touched by that."""
+
+    variables: Variables = Field(max_length=40, description="the variables that are other than in the plan")
+    checks: Checks = Field(description="the checks after the undoing")
+
+
+AnyTerraformRollback = Annotated[
+    Annotated[TerraformUndoEdge, Tag("rollback:undo")] | Annotated[NoUndoEdge, Tag("rollback:none")],
+    Discriminator(_rollback_tag),
+]
+
+
+class TerraformApplyEdge(TerraformEdge):
+    """A plan is applied: exactly the plan file that was reviewed. A new plan must find nothing to do then."""
+
+    kind: Literal["terraform-apply"]
+    uses: Name = Field(description="the plan step whose plan it applies")
+    approve: ApproveEdge | None = None
+    unapproved: Reason | None = None
+    rollback: AnyTerraformRollback | None = None
+    rehearse: bool = Field(False, description="apply, undo, measure, plan anew and apply if it is the same change")
+
+
+ChangeEdge = ScriptEdge | AnsibleEdge | TerraformApplyEdge
+""" The steps that may change a target: these are approved, rehearsed and undone. """
+
+
 class GateEdge(StepEdge):
     """The checks after a step. Only if all hold does the run go on."""
 
@@ -213,6 +272,8 @@ AnyStep = Annotated[
     Annotated[ReceiveEdge, Tag("kind:receive")]
     | Annotated[ScriptEdge, Tag("kind:script")]
     | Annotated[AnsibleEdge, Tag("kind:ansible")]
+    | Annotated[TerraformPlanEdge, Tag("kind:terraform-plan")]
+    | Annotated[TerraformApplyEdge, Tag("kind:terraform-apply")]
     | Annotated[GateEdge, Tag("kind:gate")]
     | Annotated[CloseEdge, Tag("kind:close")],
     tagged("kind", "kind"),

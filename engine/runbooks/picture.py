@@ -56,7 +56,8 @@ def _does(leg: Leg) -> str:
     if leg.script and step.tool is Tool.ANSIBLE:
         script = f"playbook {script}" + (", check mode only" if step.access is Access.READ else "")
     verb = {Access.WRITE: "changes", Access.READ: "reads", Access.NONE: ""}[step.access]
-    where = f"{verb} {step.target} as {step.login.user if step.login else 'nobody'}: " if verb else ""
+    who = "with terraform" if step.tool is Tool.TERRAFORM else f"as {step.login.user if step.login else 'nobody'}"
+    where = f"{verb} {step.target} {who}: " if verb else ""
     return f"{where}{script}" + (f", makes {step.produces.name}" if step.produces else "")
 
 

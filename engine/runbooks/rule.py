@@ -35,15 +35,19 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a rule refuses, or allows: edits of the skeleton, and files added to its folder (or taken from it: None)."""
+    """What a rule refuses, or allows: edits of the skeleton, and files added to its folder (or taken from it: None).
+
+    `base`: what is bent, where it is not the skeleton.
+    """
 
     edits: tuple[Edit, ...] = ()
     files: Mapping[str, bytes | None] = field(default_factory=dict)
+    base: skeleton.Base = skeleton.SKELETON
 
     @property
     def text(self) -> str:
         """The whole YAML."""
-        text = skeleton.TEXT
+        text = self.base.text
         for edit in self.edits:
             text = edit.apply(text)
         return text
@@ -51,12 +55,12 @@ class Example:
     @property
     def folder(self) -> dict[str, bytes]:
         """The whole folder."""
-        merged = {**skeleton.FILES, **self.files}
+        merged = {**self.base.files, **self.files}
         return {name: data for name, data in merged.items() if data is not None}
 
     def shown(self) -> str:
         """What differs from the skeleton, as a diff with a line around each change."""
-        lines = list(difflib.unified_diff(skeleton.TEXT.splitlines(), self.text.splitlines(), lineterm="", n=1))
+        lines = list(difflib.unified_diff(self.base.text.splitlines(), self.text.splitlines(), lineterm="", n=1))
         shown = ["..." if line.startswith("@@") else line.rstrip() for line in lines[2:]]
         for name, data in self.files.items():
             shown += [

@@ -163,13 +163,8 @@ def parts(images: Path, name: str) -> dict[str, Path]:
     found = {part: images.absolute() / name / part for part in PARTS}
     missing = [str(path) for path in found.values() if not path.is_file()]
     if missing:
-        raise BadInput(f"no image {name!r}: {missing[0]} is not there", _how_to_get(name))
+        raise BadInput(f"no image {name!r}: {missing[0]} is not there", f"run: {image_names.how_to_get(name)}")
     return found
-
-
-def _how_to_get(name: str) -> str:
-    verb = "build" if image_names.variants_of(name) is not None else "import"
-    return f"run: signalbox image {verb} {name}" + (" ROOTFS.tar" if verb == "import" else "")
 
 
 def signature(files: Mapping[str, Path]) -> str:

@@ -27,7 +27,7 @@ from engine.domain.ports import (
     TaskResult,
     VmTask,
 )
-from engine.domain.runbook import Runbook, ScriptStep, SecretRef, Snapshot
+from engine.domain.runbook import PER_TARGET, Runbook, ScriptStep, SecretRef, Snapshot
 from engine.domain.states import Verdict
 from engine.domain.within import measured
 from engine.gates import digest
@@ -204,7 +204,7 @@ class SimulatedRunner:
         script = order.leg.script
         self.outside.contents[order.attempt_id] = of_value(
             {
-                "artefact": of_bytes(order.artefact) if order.artefact is not None else None,
+                "artefact": self._content(order),
                 "script": of_bytes(order.snapshot.files[script.file]) if script else None,
                 "args": list(script.args) if script else [],
                 "image": self.outside.image,
@@ -223,7 +223,17 @@ class SimulatedRunner:
         artefact = f"the artefact of {step.id}".encode() if step.produces else None
         return Conclusion(ok=True, reason="", output=dict(said) if said else None, artefact=artefact)
 
-    def preview(self, artefact: bytes) -> str:
+    def _content(self, order: Order) -> str | None:
+        step = order.leg.step
+        if order.artefact is None or not isinstance(step, ScriptStep):
+            return None
+        return self.content(step, order.artefact) if step.tool in PER_TARGET else of_bytes(order.artefact)
+
+    def content(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
+        """Plans of one configuration are for the same change."""
+        return of_value([step.tool, step.script.file])
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
         """As it is."""
         return artefact.decode()
 

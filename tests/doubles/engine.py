@@ -30,6 +30,7 @@ from engine.domain.ports import (
 )
 from engine.domain.runbook import (
     Runbook,
+    ScriptStep,
     SecretRef,
     Snapshot,
 )
@@ -164,7 +165,10 @@ class FakeRunner:
         artefact = b"the fix" if step == "fix" and ok else None
         return Conclusion(ok=ok, reason=result.reason, output=output, artefact=artefact)  # type: ignore[arg-type]
 
-    def preview(self, artefact: bytes) -> str:
+    def content(self, step: ScriptStep, artefact: bytes) -> str:
+        return of_bytes(artefact)
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:
         return artefact.decode()
 
 

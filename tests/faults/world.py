@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from engine.domain.alert import Alert
-from engine.domain.digest import snapshot_digest
+from engine.domain.digest import of_bytes, snapshot_digest
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput
 from engine.domain.gate import Check, Facts, Sample
@@ -157,7 +157,10 @@ class WorldRunner:
         artefact = b"the fix" if step == "fix" and ok else None
         return Conclusion(ok=ok, reason=result.reason, output=output, artefact=artefact)  # type: ignore[arg-type]
 
-    def preview(self, artefact: bytes) -> str:
+    def content(self, step: ScriptStep, artefact: bytes) -> str:
+        return of_bytes(artefact)
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:
         return artefact.decode()
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from engine.domain import template
 from engine.domain.gate import INDEPENDENT, OFF_HOST, DigestCheck, PromqlCheck
 from engine.domain.journey import Leg
-from engine.domain.runbook import Access, ScriptStep
+from engine.domain.runbook import PER_TARGET, Access, ScriptStep
 from engine.domain.within import guaranteed
 from engine.runbooks import paths
 from engine.runbooks.book import Book, Finding, target_of
-from engine.runbooks.format import AnsibleEdge, ScriptEdge
+from engine.runbooks.format import ChangeEdge
 from engine.runbooks.rule import edit, edits, rule
 
 _A_LOOK_BETWEEN = "  - {id: note, kind: script, script: fix.sh, access: none, timeout: 1m, idempotent: true}\n\n"
@@ -119,8 +119,17 @@ def tested_before_protected(book: Book) -> Iterator[Finding]:
 
 
 def _same_content(step: ScriptStep, change: ScriptStep, book: Book) -> bool:
-    same = (step.uses, step.script, step.image) == (change.uses, change.script, change.image)
-    return same and not book.protected(step)
+    same = (step.script, step.image) == (change.script, change.image)
+    return same and _same_artefact(step, change, book) and not book.protected(step)
+
+
+def _same_artefact(step: ScriptStep, change: ScriptStep, book: Book) -> bool:
+    """One artefact for both; or, where it is made for one target, two that the same was done for."""
+    if change.tool not in PER_TARGET:
+        return step.uses == change.uses
+    plans = [book.script(one.uses) if one.uses else None for one in (step, change)]
+    made = {(plan.script, plan.image) for plan in plans if plan is not None}
+    return None not in plans and len(made) == 1
 
 
 def _compared(book: Book, at: int, change: ScriptStep, tested: list[ScriptStep]) -> bool:
@@ -201,7 +210,7 @@ def ways_back(book: Book) -> Iterator[Finding]:
                 yield Finding(("steps", at), f"{step.id} changes nothing", "remove `rollback` and `rehearse`")
             continue
         edge = book.file.steps[at]
-        if isinstance(edge, ScriptEdge | AnsibleEdge) and edge.rollback is None:
+        if isinstance(edge, ChangeEdge) and edge.rollback is None:
             mend = "add `rollback: {script: ..., checks: [...]}` or `rollback: {none: the reason}`"
             yield Finding(("steps", at), f"{step.id} says no way back", mend)
         if step.rehearse and (step.rollback is None or book.protected(step)):
@@ -233,7 +242,7 @@ def protected_changes_are_approved(book: Book) -> Iterator[Finding]:
     """A change of a protected target waits for a person's yes, or a written reason says why it need not."""
     for at, step in book.scripts():
         edge = book.file.steps[at]
-        reason = edge.unapproved if isinstance(edge, ScriptEdge | AnsibleEdge) else None
+        reason = edge.unapproved if isinstance(edge, ChangeEdge) else None
         must = step.access is Access.WRITE and book.protected(step)
         if must and step.approval is None and reason is None:
             mend = 'add `approve: {expires: 30m}` or `unapproved: "the reason"`'

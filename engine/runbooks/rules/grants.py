@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from engine.domain import template
-from engine.domain.runbook import Access, Endpoint, ScriptStep, SecretRef, Target
+from engine.domain.runbook import Access, Endpoint, ScriptStep, SecretRef, Target, Tool
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import Edit, Example, edit, edits, rule
@@ -149,7 +149,7 @@ def steps_stay_at_their_target(book: Book) -> Iterator[Finding]:
 )
 def logins_are_complete(book: Book) -> Iterator[Finding]:
     """Who reads or writes a target says how it gets in: a user, the key among its secrets, the way in its
-    network. Who has no access has no target and no login."""
+    network. Who has no access has no target and no login. Terraform's providers log in by themselves."""
     for at, step in book.scripts():
         for name, what, mend in _login_faults(book, step):
             yield Finding(("steps", at, name), what, mend)
@@ -162,6 +162,8 @@ def _login_faults(book: Book, step: ScriptStep) -> Iterator[tuple[str, str, str]
         return
     if step.target is None:
         yield "access", f"{step.id} may {step.access} but has no target", "add `target:`"
+    if step.tool is Tool.TERRAFORM:
+        return
     if step.login is None:
         yield "access", f"{step.id} may {step.access} but cannot log in", "add `login: {user: ..., key: ...}`"
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.domain.directory import Address, Directory, Site
@@ -14,7 +15,25 @@ TEXT = (HERE / "runbook.yaml").read_text()
 FILES: Mapping[str, bytes] = {
     path.name: path.read_bytes() for path in sorted([*HERE.glob("*.sh"), HERE / "tests.yaml"])
 }
-IMAGES = frozenset({"step"})
+IMAGES = frozenset({"step", "terraform"})
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What examples bend: a runbook's text and the files of its folder."""
+
+    text: str
+    files: Mapping[str, bytes]
+
+
+SKELETON = Base(TEXT, FILES)
+TERRAFORM = Base(
+    (HERE / "terraform.yaml").read_text(),
+    {
+        "volume/main.tf": b'terraform {\n  backend "http" {}\n}\n',
+        "volume/terraform.lock.hcl": b"# as terraform init wrote it\n",
+    },
+)
 
 
 def _site(name: str, address: str, port: int = 22) -> Site:

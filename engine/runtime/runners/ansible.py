@@ -84,9 +84,13 @@ class AnsibleRunner:
             conclusion, output=said, reason=f"the playbook did not work: {why}" if why else conclusion.reason
         )
 
-    def preview(self, artefact: bytes) -> str:
+    def content(self, step: ScriptStep, artefact: bytes) -> str:
+        """See `ports.Runner.content`."""
+        return self._script.content(step, artefact)
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:
         """See `ports.Runner.preview`."""
-        return self._script.preview(artefact)
+        return self._script.preview(step, artefact)
 
 
 def _same_as_in_the_folder(order: Order, step: ScriptStep, script: Script) -> None:

@@ -9,13 +9,18 @@ from engine.domain.ports import Conclusion, Order, Runner, SecretValue, TaskResu
 from engine.domain.runbook import ScriptStep, Tool
 from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.script import ScriptRunner
+from engine.runtime.runners.terraform import TerraformRunner
 
 
 class RunnerByTool:
     """All runners as one."""
 
     def __init__(self) -> None:
-        self._runners: Mapping[Tool, Runner] = {Tool.SCRIPT: ScriptRunner(), Tool.ANSIBLE: AnsibleRunner()}
+        self._runners: Mapping[Tool, Runner] = {
+            Tool.SCRIPT: ScriptRunner(),
+            Tool.ANSIBLE: AnsibleRunner(),
+            Tool.TERRAFORM: TerraformRunner(),
+        }
         self.version = " ".join(runner.version for runner in self._runners.values())
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
@@ -26,9 +31,13 @@ class RunnerByTool:
         """See `ports.Runner.conclude`."""
         return self._of(order).conclude(order, result)
 
-    def preview(self, artefact: bytes) -> str:
+    def content(self, step: ScriptStep, artefact: bytes) -> str:
+        """See `ports.Runner.content`."""
+        return self._runners[step.tool].content(step, artefact)
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:
         """See `ports.Runner.preview`."""
-        return self._runners[Tool.SCRIPT].preview(artefact)
+        return self._runners[step.tool].preview(step, artefact)
 
     def _of(self, order: Order) -> Runner:
         step = order.leg.step

@@ -77,7 +77,11 @@ class ScriptRunner:
             return Conclusion(ok=False, reason=str(error))
         return Conclusion(ok=True, reason="", output=output, artefact=artefact)
 
-    def preview(self, artefact: bytes) -> str:
+    def content(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
+        """See `ports.Runner.content`: every byte counts."""
+        return digest.of_bytes(artefact)
+
+    def preview(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
         """See `ports.Runner.preview`. Only printable text: it is shown to the person who approves."""
         files = archive.unpack(artefact)
         text = "\n".join(f"--- {path}\n{content.decode('utf-8', 'replace')}" for path, content in sorted(files.items()))

@@ -45,6 +45,7 @@ CONTENTS = st.fixed_dictionaries(
 )
 ORDER: dict[str, Any] = {
     "content": "c",
+    "artefact": "a",
     "run": "r",
     "leg": "l",
     "target": {"host": "production", "port": 22},
@@ -81,6 +82,8 @@ def test_where_one_argument_ends_and_the_next_begins_is_part_of_the_content(one:
     ("field", "value"),
     [
         ("content", "other"),
+        ("artefact", "other"),
+        ("artefact", None),
         ("run", "other"),
         ("leg", "other"),
         ("target", {"host": "production", "port": 2222}),
