@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.sources import REPOSITORY
 from tests.architecture.test_readme import README, Block, blocks
 from tests.integration.cli.conftest import COMMAND
 
@@ -62,7 +63,7 @@ def alike(shown: str, printed: str) -> bool:
 @pytest.mark.timeout(400)  # it simulates every path
 def test_from_an_empty_folder_to_an_activated_runbook(tmp_path: Path) -> None:
     environ = {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "PWD": str(tmp_path)}
-    environ |= {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
+    environ["PYTHONPATH"] = str(REPOSITORY)  # the code that this README is of, whatever is installed
     seen = []
 
     for block in walk():
