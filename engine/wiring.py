@@ -39,8 +39,8 @@ from engine.orchestration.worker import Worker
 from engine.runbooks.shelf import Shelf
 from engine.runtime import gallery
 from engine.runtime.hypervisor import LibvirtHypervisor
+from engine.runtime.runners.by_tool import RunnerByTool
 from engine.runtime.runners.probe import SshProbeRunner
-from engine.runtime.runners.script import ScriptRunner
 from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection, connect_to
 from engine.secrets.embedded import EmbeddedBao
@@ -245,7 +245,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             triggers=triggers(settings),
             shelf=Shelf(settings.runbooks),
             hypervisor=hypervisor,
-            runner=ScriptRunner(),
+            runner=RunnerByTool(),
             probe_runner=SshProbeRunner(),
             secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),

@@ -16,7 +16,7 @@ from engine.domain.errors import BadInput
 from engine.domain.runbook import Runbook
 from engine.runbooks import comparison, picture, revision, rulebook, skeleton
 from engine.runbooks.comparison import State
-from engine.runbooks.format import ScriptEdge, schema
+from engine.runbooks.format import AnsibleEdge, ScriptEdge, schema
 from engine.runbooks.shelf import Shelf, shaped
 from engine.settings import load
 
@@ -124,7 +124,8 @@ def runbook_show(name: str) -> None:
     shelf = Shelf(load().runbooks)
     source, _ = shelf.texts(name)
     file, found, _ = shaped(source, str(shelf.folder / f"{name}.yaml"))
-    excuses = {step.id: step.unapproved for step in file.steps if isinstance(step, ScriptEdge) and step.unapproved}
+    works = [step for step in file.steps if isinstance(step, ScriptEdge | AnsibleEdge)]
+    excuses = {step.id: step.unapproved for step in works if step.unapproved}
     click.echo(picture.show(found, excuses))
 
 

@@ -14,6 +14,13 @@ from dataclasses import dataclass, field
 from engine.domain.gate import Check
 
 
+class Tool(enum.StrEnum):
+    """What carries a step out in its VM: a script of the folder, or Ansible."""
+
+    SCRIPT = "script"
+    ANSIBLE = "ansible"
+
+
 class Access(enum.StrEnum):
     """What a step may do to its target."""
 
@@ -97,10 +104,19 @@ class InputRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line)."""
+    """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line).
+
+    For Ansible: a playbook, in a folder of its own, without arguments.
+    """
 
     file: str
     args: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The folder that it lies in, with a slash at its end; empty for the runbook's own."""
+        head, slash, _ = self.file.rpartition("/")
+        return head + slash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +132,11 @@ class OutputRule:
 
     required: tuple[str, ...]
     enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+PLAY_OUTPUT = ("drift", "paths", "would_change", "changed", "changed_again", "ignored", "rescued", "tasks")
+""" What a playbook's step says: whether its check mode would change anything, which paths, by which tasks; which tasks
+did, and did again in the rerun; whose failures were passed over; how many tasks ran. """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +198,17 @@ class ScriptStep:
     approval: ApprovalRule | None = None
     rollback: Rollback | None = None
     rehearse: bool = False
+    tool: Tool = Tool.SCRIPT
+
+    def parts(self, script: Script, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What of the runbook's files a script of this step consists of: itself, or the whole folder of a playbook.
+
+        Raises KeyError when it is not there.
+        """
+        own = {script.file: files[script.file]}
+        if self.tool is not Tool.ANSIBLE:
+            return own
+        return own | {path: data for path, data in files.items() if path.startswith(script.folder)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from engine.domain.directory import Directory
 from engine.domain.gate import INDEPENDENT, Check, QuorumCheck
 from engine.domain.journey import Journey, plan
-from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Target
+from engine.domain.runbook import Access, GateStep, Runbook, Script, ScriptStep, Target, Tool
 from engine.domain.within import asked
 from engine.runbooks.check_format import AnyCheck, QuorumEdge
 from engine.runbooks.format import GateEdge, RunbookEdge, ScriptEdge, UndoEdge
@@ -48,7 +48,8 @@ class Book:
     def words(self, step: ScriptStep) -> str:
         """All that a step may say: its arguments, the texts of its scripts and of the files that these name."""
         scripts = [step.script, *([step.rollback.script] if step.rollback else [])]
-        todo, read = [script.file for script in scripts], dict[str, str]()
+        todo = [file for script in scripts if script.file in self.files for file in step.parts(script, self.files)]
+        read = dict[str, str]()
         while todo:
             name = todo.pop()
             if name in read or name not in self.files:
@@ -67,6 +68,15 @@ class Book:
     def changes(self) -> Iterator[tuple[int, ScriptStep]]:
         """Script steps that write."""
         return ((at, step) for at, step in self.scripts() if step.access is Access.WRITE)
+
+    def plays(self) -> Iterator[tuple[Place, ScriptStep, Script]]:
+        """Every playbook that runs: the place that names it, its step, the playbook."""
+        for at, step in self.scripts():
+            if step.tool is not Tool.ANSIBLE:
+                continue
+            yield ("steps", at, "playbook"), step, step.script
+            if step.rollback:
+                yield ("steps", at, "rollback", "playbook"), step, step.rollback.script
 
     def gates(self) -> Iterator[tuple[int, GateStep]]:
         """Gates with their place in the line."""

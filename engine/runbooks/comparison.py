@@ -8,10 +8,10 @@ from typing import get_args
 
 from engine.domain.digest import of_bytes
 from engine.domain.gate import Check, Sampling
-from engine.domain.runbook import GateStep, Runbook, ScriptStep
+from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.book import target_of
-from engine.runbooks.format import NoUndoEdge, RunbookEdge, ScriptEdge
+from engine.runbooks.format import AnsibleEdge, NoUndoEdge, RunbookEdge, ScriptEdge
 from engine.runbooks.permissions import Does
 from engine.runbooks.shelf import shaped
 
@@ -115,7 +115,7 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
             yield ("gates", step.id), f"judges {step.of}, good for {minutes(step.fresh_for_s)}"
             yield from ((("gates", f"{step.id}.{check.id}"), describe(check)) for check in step.checks)
             yield from ((("gates", f"{step.id}.{one.id}"), f"in shadow: {describe(one)}") for one in step.shadow)
-        elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge):
+        elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge | AnsibleEdge):
             yield ("steps", step.id), runs(step)
             if step.approval:
                 yield ("approvals", step.id), f"a person's yes, within {minutes(step.approval.expires_s)}"
@@ -132,12 +132,20 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
 
 def runs(step: ScriptStep) -> str:
     """What a step does, in a line."""
-    parts = [" ".join((step.script.file, *step.script.args))]
+    parts = [does(step)]
     parts += [f"with the artefact of {step.uses}"] if step.uses else []
     parts += [f"makes the artefact {step.produces.name}"] if step.produces else []
     parts += [f"says {', '.join(step.output.required)}"] if step.output else []
     parts += [f"image {step.image}, {step.memory_mb} MB, at most {minutes(step.timeout_s)}"]
     return "; ".join([*parts, "may be run again" if step.idempotent else "never run again by itself"])
+
+
+def does(step: ScriptStep) -> str:
+    """The script with its arguments, or the playbook with what is made of it."""
+    if step.tool is Tool.ANSIBLE:
+        how = "only shows what it would change" if step.access is Access.READ else "shown first, run, then run again"
+        return f"playbook {step.script.file} ({how})"
+    return " ".join((step.script.file, *step.script.args))
 
 
 def describe(check: Check) -> str:

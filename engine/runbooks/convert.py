@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.domain.runbook import (
+    PLAY_OUTPUT,
     Access,
     ApprovalRule,
     ArtefactRule,
@@ -24,6 +25,7 @@ from engine.domain.runbook import (
     SecretRef,
     Step,
     Target,
+    Tool,
 )
 from engine.runbooks import format as edge
 from engine.runbooks.check_convert import counted, in_shadow
@@ -81,7 +83,7 @@ def _secret(secret: edge.SecretEdge) -> SecretRef:
     )
 
 
-def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.GateEdge | edge.CloseEdge) -> Step:
+def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.AnsibleEdge | edge.GateEdge | edge.CloseEdge) -> Step:
     match step:
         case edge.ReceiveEdge():
             return ReceiveStep(id=step.id)
@@ -96,13 +98,27 @@ def _step(step: edge.ReceiveEdge | edge.ScriptEdge | edge.GateEdge | edge.CloseE
                 shadow=in_shadow(step.checks),
             )
         case edge.ScriptEdge():
-            return _script(step)
+            return _work(
+                step,
+                Script(file=step.script, args=tuple(step.args)),
+                produces=ArtefactRule(name=step.produces.name) if step.produces else None,
+                output=_output(step.output) if step.output else None,
+            )
+        case edge.AnsibleEdge():
+            return _work(step, Script(file=step.playbook), output=OutputRule(required=PLAY_OUTPUT), tool=Tool.ANSIBLE)
 
 
-def _script(step: edge.ScriptEdge) -> ScriptStep:
+def _work(
+    step: edge.ScriptEdge | edge.AnsibleEdge,
+    script: Script,
+    *,
+    produces: ArtefactRule | None = None,
+    output: OutputRule | None,
+    tool: Tool = Tool.SCRIPT,
+) -> ScriptStep:
     return ScriptStep(
         id=step.id,
-        script=Script(file=step.script, args=tuple(step.args)),
+        script=script,
         target=step.target,
         access=Access(step.access),
         grant=Grant(
@@ -116,11 +132,12 @@ def _script(step: edge.ScriptEdge) -> ScriptStep:
         timeout_s=step.timeout,
         idempotent=step.idempotent,
         uses=step.uses,
-        produces=ArtefactRule(name=step.produces.name) if step.produces else None,
-        output=_output(step.output) if step.output else None,
+        produces=produces,
+        output=output,
         approval=ApprovalRule(expires_s=step.approve.expires) if step.approve else None,
         rollback=_rollback(step.rollback),
         rehearse=step.rehearse,
+        tool=tool,
     )
 
 
@@ -140,11 +157,12 @@ def _output(output: edge.OutputEdge) -> OutputRule:
     return OutputRule(required=tuple(output.required), enums=enums)
 
 
-def _rollback(rollback: edge.UndoEdge | edge.NoUndoEdge | None) -> Rollback | None:
-    if not isinstance(rollback, edge.UndoEdge):
-        return None
-    return Rollback(
-        script=Script(file=rollback.script, args=tuple(rollback.args)),
-        checks=counted(rollback.checks),
-        shadow=in_shadow(rollback.checks),
-    )
+def _rollback(rollback: edge.UndoEdge | edge.UndoPlayEdge | edge.NoUndoEdge | None) -> Rollback | None:
+    match rollback:
+        case edge.UndoEdge():
+            script = Script(file=rollback.script, args=tuple(rollback.args))
+        case edge.UndoPlayEdge():
+            script = Script(file=rollback.playbook)
+        case _:
+            return None
+    return Rollback(script=script, checks=counted(rollback.checks), shadow=in_shadow(rollback.checks))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from engine.domain.gate import OFF_HOST, ExprCheck
 from engine.domain.journey import Journey, Leg, LegKind, Role, plan
-from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep
+from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.comparison import describe, minutes, runs
 from engine.runbooks.permissions import Kind
@@ -53,6 +53,8 @@ def _does(leg: Leg) -> str:
     if leg.kind is not LegKind.ATTEMPT or not isinstance(step, ScriptStep):
         return "rolled back" if leg.kind is LegKind.ROLLED_BACK else ""
     script = leg.script.file if leg.script else ""
+    if leg.script and step.tool is Tool.ANSIBLE:
+        script = f"playbook {script}" + (", check mode only" if step.access is Access.READ else "")
     verb = {Access.WRITE: "changes", Access.READ: "reads", Access.NONE: ""}[step.access]
     where = f"{verb} {step.target} as {step.login.user if step.login else 'nobody'}: " if verb else ""
     return f"{where}{script}" + (f", makes {step.produces.name}" if step.produces else "")

@@ -35,7 +35,7 @@ LOOK = "- id: look"
         ("access: read", "acess: read", LOOK, "steps[1].access is missing - add it: what the step may do to its targ"),
         ("access: read", "access: reed", None, "steps[1].access is 'reed' - did you mean read? Otherwise write one of"),
         ("kind: script", "kind: skript", LOOK, "steps[1] has the kind 'skript' - did you mean script? Otherwise use"),
-        ("kind: script\n", "\n", LOOK, "steps[1] has no kind - add kind: receive | script | gate | close"),
+        ("kind: script\n", "\n", LOOK, "steps[1] has no kind - add kind: receive | script | ansible | gate | close"),
         ("type: expr", "type: exp", None, "steps[2].checks[0] has the type 'exp' - did you mean expr? Otherwise use"),
         ("idempotent: true", "", LOOK, "steps[1].idempotent is missing - add it: whether it may be run again when"),
         ("timeout: 1m", "timeout: 60", None, "steps[1].timeout is 60 - a duration is a whole number with s, m or h"),
