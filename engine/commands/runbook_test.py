@@ -55,5 +55,7 @@ def _lines(proof: Proof) -> list[str]:
         because = f"declared: {one.because}" if one.because else "no example notices it"
         lines.append(f"survived: {one.gate}.{one.check}: {one.mutant} ({because})")
     lines += [f"problem: {problem}" for problem in proof.problems]
-    outcome = "its gates can fail" if not proof.problems else "not proved"
+    outcome = (
+        "its gates can fail" if not proof.problems else f"not proved: mend {proof.runbook}/tests.yaml or the gates"
+    )
     return [*lines, f"{proof.runbook}: {died} of {proof.mutants} mutants died; {outcome}"]

@@ -213,9 +213,11 @@ def _inputs(file: TestsEdge, runbook: Runbook, document: Document) -> Mapping[st
     rules = {rule.name: rule for rule in runbook.inputs}
     spot = document.spot(("inputs",))
     for name, value in file.inputs.items():
-        if name not in rules or not rules[name].takes(value):
-            known = ", ".join(rules) or "none"
-            document.problems.append(Problem(*spot, f"input {name} is unknown or out of bounds", f"known: {known}"))
+        if name not in rules:
+            document.problems.append(Problem(*spot, f"input {name} is unknown", f"known: {', '.join(rules) or 'none'}"))
+        elif not (rule := rules[name]).takes(value):
+            bounds = f"one of {', '.join(rule.enum)}" if rule.enum else f"what matches {rule.pattern}"
+            document.problems.append(Problem(*spot, f"input {name} is out of its bounds", f"write {bounds}"))
     for name in rules.keys() - found.keys():
         document.problems.append(Problem(*spot, f"input {name} has no value", f"add `inputs: {{{name}: ...}}`"))
     return found

@@ -13,6 +13,7 @@ import yaml
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16
+QUOTE = "put quotes around a value that has any of [ ] { } , : # in it, or close what the line opens"
 
 Place = tuple[str | int, ...]
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
@@ -70,7 +71,8 @@ def read(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         spot = _spot(error.problem_mark) if error.problem_mark else (1, 1)
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        document.problems.append(Problem(*spot, f"not to be read: {what}", "mend the line or the one above it"))
+        mend = QUOTE if what.startswith("while parsing a flow") else "mend the line or the one above it"
+        document.problems.append(Problem(*spot, f"not to be read: {what}", mend))
     finally:
         document.problems += loader.problems
         loader.dispose()

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Undoes apply.sh. It is rehearsed on staging in every run, and runs on production only by a person's decision.
+# The arguments of its step are not its own: it has `args` of its own under `rollback`, and $SIGNALBOX_INPUT_NAME.
 set -eu
 ssh target -- sh -s <<'TARGET'
 set -eu

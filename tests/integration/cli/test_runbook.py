@@ -267,6 +267,18 @@ def test_what_is_not_proved_is_not_activated(run: Run, folder: Path) -> None:
         assert "never activated" in run("runbook", "activate").output
 
 
+def test_what_is_not_proved_says_what_to_mend(run: Run, folder: Path) -> None:
+    examples = folder / "disk-full" / "tests.yaml"
+    examples.write_text(
+        examples.read_text().replace("bad: [{vector: [0.8]}, {vector: [0.1174]}", "bad: [{vector: [0.9]}")
+    )
+
+    said = run("runbook", "test", "disk-full")
+
+    assert said.exit_code == 1
+    assert said.output.endswith("mutants died; not proved: mend disk-full/tests.yaml or the gates\n")
+
+
 def test_one_that_does_not_read_says_so_and_hides_no_other(run: Run, folder: Path) -> None:
     run("migrate")
     run("runbook", "activate", "disk-full")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.runbooks import positions
-from engine.runbooks.positions import MAX_BYTES, MAX_DEPTH
+from engine.runbooks.positions import MAX_BYTES, MAX_DEPTH, QUOTE
 
 
 def refused(text: str) -> list[tuple[int, str]]:
@@ -54,6 +54,12 @@ def test_what_is_refused_and_where(text: str, line: int, what: str) -> None:
 
     assert found[0][0] == line
     assert found[0][1].startswith(what)
+
+
+def test_a_condition_that_wants_quotes_is_told_so() -> None:
+    (problem,) = positions.read("a: 1\nchecks: [{parse: lines, expect: out == []}]\n").problems
+
+    assert (problem.line, problem.mend) == (2, QUOTE)
 
 
 def test_a_bomb_of_aliases_is_refused_without_unfolding_it() -> None:
