@@ -17,6 +17,7 @@ from engine.runtime import session
 from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.by_tool import RunnerByTool
 from engine.runtime.runners.script import ScriptRunner
+from engine.runtime.runners.terraform import TerraformRunner
 from tests.unit.runtime.orders import STEP, TARGET, order, result
 
 RUNNER = AnsibleRunner()
@@ -130,6 +131,6 @@ def test_a_rollback_is_a_playbook_of_the_same_folder() -> None:
 
 def test_each_order_goes_to_the_runner_of_its_tool() -> None:
     runner = RunnerByTool()
-    assert runner.version == f"{ScriptRunner.version} {AnsibleRunner.version}"
+    assert runner.version == f"{ScriptRunner.version} {AnsibleRunner.version} {TerraformRunner.version}"
     assert runner.task(made(), (KEY,)).argv[1] == "/step/ansible/play.py"
     assert runner.task(order(), ()).argv == ("/step/runbook/fix.sh", "/srv/data")
