@@ -10,7 +10,7 @@ from engine.domain.directory import Directory, Site
 from engine.domain.errors import Refused
 from engine.domain.journey import Journey, Leg, LegKind
 from engine.domain.ports import Reach
-from engine.domain.runbook import PER_TARGET, Access, Endpoint, Grant, ScriptStep, Snapshot, Target, Tool
+from engine.domain.runbook import PER_TARGET, Access, Endpoint, Grant, Script, ScriptStep, Snapshot, Target, Tool
 from engine.domain.states import AttemptState
 from engine.store import models, runs
 from engine.store.session import Session
@@ -122,7 +122,7 @@ def work_out(session: Session, run: models.Run, snapshot: Snapshot, journey: Jou
     content = digest.content_digest(
         artefact=_same_everywhere(session, run, step, world, uses_digest),
         runner=world.runner_version,
-        script=digest.of_bytes(snapshot.files[script.file]),
+        script=_script_digest(step, script, snapshot),
         args=neutral,
         image=world.images[step.image],
         policy=run.runbook_digest,
@@ -181,7 +181,17 @@ def _rollback_digest(step: ScriptStep, snapshot: Snapshot) -> str | None:
     if step.rollback is None:
         return None
     script = step.rollback.script
-    return digest.of_value({"script": digest.of_bytes(snapshot.files[script.file]), "args": list(script.args)})
+    return digest.of_value({"script": _script_digest(step, script, snapshot), "args": list(script.args)})
+
+
+def _script_digest(step: ScriptStep, script: Script, snapshot: Snapshot) -> str:
+    """Of its bytes; of a playbook or configuration: which it is, and every file of its folder."""
+    parts = step.parts(script, snapshot.files)
+    if step.tool is Tool.SCRIPT:
+        return digest.of_bytes(parts[script.file])
+    return digest.of_value(
+        {"file": script.file, "parts": {path: digest.of_bytes(data) for path, data in parts.items()}}
+    )
 
 
 def _lines(

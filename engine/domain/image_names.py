@@ -9,6 +9,7 @@ from engine.domain.errors import BadInput
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 BASE = "step"
+ANSIBLE = "step-ansible"
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "ansible": ("ansible-core",),

@@ -23,9 +23,10 @@ class Access(enum.StrEnum):
 
 
 class Tool(enum.StrEnum):
-    """What carries a step out in its VM: a script of the folder, or Terraform."""
+    """What carries a step out in its VM: a script of the folder, Ansible, or Terraform."""
 
     SCRIPT = "script"
+    ANSIBLE = "ansible"
     TERRAFORM = "terraform"
 
 
@@ -110,11 +111,18 @@ class InputRule:
 class Script:
     """A file of the runbook's folder, run in the VM with these arguments (argv, never a shell line).
 
+    For Ansible: a playbook, in a folder of its own, without arguments.
     For Terraform: the main.tf of a configuration, and what `terraform` is told to do with it.
     """
 
     file: str
     args: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The folder that it lies in, with a slash at its end; empty for the runbook's own."""
+        head, slash, _ = self.file.rpartition("/")
+        return head + slash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +138,11 @@ class OutputRule:
 
     required: tuple[str, ...]
     enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+PLAY_OUTPUT = ("drift", "paths", "would_change", "changed", "changed_again", "ignored", "rescued", "tasks")
+""" What a playbook's step says: whether its check mode would change anything, which paths, by which tasks; which tasks
+did, and did again in the rerun; whose failures were passed over; how many tasks ran. """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +206,17 @@ class ScriptStep:
     rehearse: bool = False
     tool: Tool = Tool.SCRIPT
     env: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self, script: Script, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What of the runbook's files a script of this step consists of: itself, or the whole folder of a
+        playbook or configuration.
+
+        Raises KeyError when it is not there.
+        """
+        own = {script.file: files[script.file]}
+        if self.tool is Tool.SCRIPT:
+            return own
+        return own | {path: data for path, data in files.items() if path.startswith(script.folder)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import get_args
 
 from engine.domain.digest import of_bytes
 from engine.domain.gate import Check, Sampling
-from engine.domain.runbook import GateStep, Runbook, ScriptStep, Tool
+from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.book import target_of
-from engine.runbooks.format import NoUndoEdge, RunbookEdge, ScriptEdge, TerraformApplyEdge, TerraformPlanEdge
+from engine.runbooks.format import CHANGING, NoUndoEdge, RunbookEdge, TerraformPlanEdge
 from engine.runbooks.permissions import Does
 from engine.runbooks.shelf import shaped
 
@@ -117,7 +117,7 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
             yield from ((("gates", f"{step.id}.{one.id}"), f"in shadow: {describe(one)}") for one in step.shadow)
         elif isinstance(step, ScriptStep) and isinstance(edge, TerraformPlanEdge):
             yield ("steps", step.id), runs(step)
-        elif isinstance(step, ScriptStep) and isinstance(edge, ScriptEdge | TerraformApplyEdge):
+        elif isinstance(step, ScriptStep) and isinstance(edge, CHANGING):
             yield ("steps", step.id), runs(step)
             if step.approval:
                 yield ("approvals", step.id), f"a person's yes, within {minutes(step.approval.expires_s)}"
@@ -132,20 +132,24 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
                 yield from ((("gates", f"{step.id}:rollback.{one.id}"), describe(one)) for one in step.rollback.checks)
 
 
-_TOLD: Mapping[Tool, tuple[str, ...]] = {Tool.SCRIPT: (), Tool.TERRAFORM: ("terraform",)}
-
-
 def runs(step: ScriptStep) -> str:
     """What a step does, in a line."""
-    parts = [" ".join((*_TOLD[step.tool], step.script.file, *step.script.args))]
-    parts += [f"with {', '.join(f'{name} from the secret {secret}' for name, secret in step.env.items())}"] * bool(
-        step.env
-    )
+    parts = [does(step)]
+    parts += [f"with {name} from the secret {secret}" for name, secret in step.env.items()]
     parts += [f"with the artefact of {step.uses}"] if step.uses else []
     parts += [f"makes the artefact {step.produces.name}"] if step.produces else []
     parts += [f"says {', '.join(step.output.required)}"] if step.output else []
     parts += [f"image {step.image}, {step.memory_mb} MB, at most {minutes(step.timeout_s)}"]
     return "; ".join([*parts, "may be run again" if step.idempotent else "never run again by itself"])
+
+
+def does(step: ScriptStep) -> str:
+    """The script with its arguments, the playbook with what is made of it, or what Terraform is told."""
+    if step.tool is Tool.ANSIBLE:
+        how = "only shows what it would change" if step.access is Access.READ else "shown first, run, then run again"
+        return f"playbook {step.script.file} ({how})"
+    tool = ["terraform"] if step.tool is Tool.TERRAFORM else []
+    return " ".join((*tool, step.script.file, *step.script.args))
 
 
 def describe(check: Check) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.domain.runbook import (
+    PLAY_OUTPUT,
     Access,
     ApprovalRule,
     ArtefactRule,
@@ -24,6 +25,7 @@ from engine.domain.runbook import (
     SecretRef,
     Step,
     Target,
+    Tool,
 )
 from engine.runbooks import format as edge
 from engine.runbooks import terraform
@@ -97,7 +99,14 @@ def _step(step: edge.AnyStep, file: edge.RunbookEdge) -> Step:
                 shadow=in_shadow(step.checks),
             )
         case edge.ScriptEdge():
-            return _script(step)
+            return _work(
+                step,
+                Script(file=step.script, args=tuple(step.args)),
+                produces=ArtefactRule(name=step.produces.name) if step.produces else None,
+                output=_output(step.output) if step.output else None,
+            )
+        case edge.AnsibleEdge():
+            return _work(step, Script(file=step.playbook), output=OutputRule(required=PLAY_OUTPUT), tool=Tool.ANSIBLE)
         case edge.TerraformPlanEdge():
             return terraform.plan(step, _grant(step), _limits(step.limits) if step.limits else Limits())
         case edge.TerraformApplyEdge():
@@ -115,17 +124,24 @@ def _undo(step: edge.TerraformApplyEdge, file: edge.RunbookEdge) -> Rollback | N
     )
 
 
-def _grant(step: edge.ScriptEdge | edge.TerraformEdge) -> Grant:
+def _grant(step: edge.WorkEdge | edge.TerraformEdge) -> Grant:
     return Grant(
         network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
         secrets=tuple(_secret(one) for one in step.secrets),
     )
 
 
-def _script(step: edge.ScriptEdge) -> ScriptStep:
+def _work(
+    step: edge.ScriptEdge | edge.AnsibleEdge,
+    script: Script,
+    *,
+    produces: ArtefactRule | None = None,
+    output: OutputRule | None,
+    tool: Tool = Tool.SCRIPT,
+) -> ScriptStep:
     return ScriptStep(
         id=step.id,
-        script=Script(file=step.script, args=tuple(step.args)),
+        script=script,
         target=step.target,
         access=Access(step.access),
         grant=_grant(step),
@@ -136,11 +152,12 @@ def _script(step: edge.ScriptEdge) -> ScriptStep:
         timeout_s=step.timeout,
         idempotent=step.idempotent,
         uses=step.uses,
-        produces=ArtefactRule(name=step.produces.name) if step.produces else None,
-        output=_output(step.output) if step.output else None,
+        produces=produces,
+        output=output,
         approval=ApprovalRule(expires_s=step.approve.expires) if step.approve else None,
         rollback=_rollback(step.rollback),
         rehearse=step.rehearse,
+        tool=tool,
     )
 
 
@@ -160,11 +177,12 @@ def _output(output: edge.OutputEdge) -> OutputRule:
     return OutputRule(required=tuple(output.required), enums=enums)
 
 
-def _rollback(rollback: edge.UndoEdge | edge.NoUndoEdge | None) -> Rollback | None:
-    if not isinstance(rollback, edge.UndoEdge):
-        return None
-    return Rollback(
-        script=Script(file=rollback.script, args=tuple(rollback.args)),
-        checks=counted(rollback.checks),
-        shadow=in_shadow(rollback.checks),
-    )
+def _rollback(rollback: edge.UndoEdge | edge.UndoPlayEdge | edge.NoUndoEdge | None) -> Rollback | None:
+    match rollback:
+        case edge.UndoEdge():
+            script = Script(file=rollback.script, args=tuple(rollback.args))
+        case edge.UndoPlayEdge():
+            script = Script(file=rollback.playbook)
+        case _:
+            return None
+    return Rollback(script=script, checks=counted(rollback.checks), shadow=in_shadow(rollback.checks))

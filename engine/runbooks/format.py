@@ -112,6 +112,13 @@ class UndoEdge(Edge):
     checks: Checks = Field(description="the checks after the undoing")
 
 
+class UndoPlayEdge(Edge):
+    """The playbook that undoes the change, and the checks that measure the undoing."""
+
+    playbook: File = Field(description="the playbook that undoes the change, in the same folder")
+    checks: Checks = Field(description="the checks after the undoing")
+
+
 class NoUndoEdge(Edge):
     """The change cannot or need not be undone."""
 
@@ -119,11 +126,15 @@ class NoUndoEdge(Edge):
 
 
 def _rollback_tag(raw: Any) -> str:
-    return "rollback:none" if isinstance(raw, dict) and "none" in raw else "rollback:script"
+    return "rollback:none" if isinstance(raw, dict) and "none" in raw else "rollback:undo"
 
 
 AnyRollback = Annotated[
-    Annotated[UndoEdge, Tag("rollback:script")] | Annotated[NoUndoEdge, Tag("rollback:none")],
+    Annotated[UndoEdge, Tag("rollback:undo")] | Annotated[NoUndoEdge, Tag("rollback:none")],
+    Discriminator(_rollback_tag),
+]
+AnyPlayRollback = Annotated[
+    Annotated[UndoPlayEdge, Tag("rollback:undo")] | Annotated[NoUndoEdge, Tag("rollback:none")],
     Discriminator(_rollback_tag),
 ]
 
@@ -146,12 +157,9 @@ class CloseEdge(StepEdge):
     kind: Literal["close"]
 
 
-class ScriptEdge(StepEdge):
-    """One micro-step, in a VM of its own."""
+class WorkEdge(StepEdge):
+    """What every step has that works in a VM of its own."""
 
-    kind: Literal["script"]
-    script: File = Field(description="the script that runs")
-    args: list[Word] = Field(default_factory=list, max_length=40)
     target: Name | None = Field(None, description="the target that the step works on")
     access: Literal["none", "read", "write"] = Field(description="what the step may do to its target")
     idempotent: bool = Field(description="whether it may be run again when nobody knows how far it came")
@@ -159,8 +167,6 @@ class ScriptEdge(StepEdge):
     network: list[EndpointEdge] = Field(default_factory=list, max_length=16)
     secrets: list[SecretEdge] = Field(default_factory=list, max_length=8)
     uses: Name | None = Field(None, description="the step whose artefact it works with")
-    produces: ProducesEdge | None = None
-    output: OutputEdge | None = None
     image: Name = Field(
         image_names.BASE,
         description="the guest image that it boots: built (`signalbox image build`) or imported",
@@ -171,8 +177,31 @@ class ScriptEdge(StepEdge):
     timeout: Duration = Field(description="how long it may take; then its VM is destroyed")
     approve: ApproveEdge | None = None
     unapproved: Reason | None = None
-    rollback: AnyRollback | None = None
     rehearse: bool = Field(False, description="do, undo, measure, do again: so that the way back was seen working")
+
+
+class ScriptEdge(WorkEdge):
+    """One micro-step, in a VM of its own."""
+
+    kind: Literal["script"]
+    script: File = Field(description="the script that runs")
+    args: list[Word] = Field(default_factory=list, max_length=40)
+    produces: ProducesEdge | None = None
+    output: OutputEdge | None = None
+    rollback: AnyRollback | None = None
+
+
+class AnsibleEdge(WorkEdge):
+    """A playbook: what it would change is shown, then it runs, then it runs again and must change nothing. With
+    `access: read` only the first. It says `drift`, `paths`, `would_change`, `changed`, `ignored`, `rescued`, `tasks`.
+    """
+
+    kind: Literal["ansible"]
+    playbook: File = Field(description="the playbook, in a folder of its own within the runbook's folder")
+    access: Literal["read", "write"] = Field(description="read: only what it would change; write: also change it")
+    image: Name = Field(image_names.ANSIBLE, description="a guest image that has Ansible")
+    memory_mb: int = Field(512, ge=256, le=8192)
+    rollback: AnyPlayRollback | None = None
 
 
 class TerraformEdge(StepEdge):
@@ -210,7 +239,7 @@ class TerraformUndoEdge(Edge):
 
 
 AnyTerraformRollback = Annotated[
-    Annotated[TerraformUndoEdge, Tag("rollback:script")] | Annotated[NoUndoEdge, Tag("rollback:none")],
+    Annotated[TerraformUndoEdge, Tag("rollback:undo")] | Annotated[NoUndoEdge, Tag("rollback:none")],
     Discriminator(_rollback_tag),
 ]
 
@@ -226,6 +255,10 @@ class TerraformApplyEdge(TerraformEdge):
     rehearse: bool = Field(False, description="apply, undo, measure, plan anew and apply if it is the same change")
 
 
+CHANGING = ScriptEdge | AnsibleEdge | TerraformApplyEdge
+""" Steps that may change a target: they are approved or say why not, and have a way back or say why not. """
+
+
 class GateEdge(StepEdge):
     """The checks after a step. Only if all hold does the run go on."""
 
@@ -238,6 +271,7 @@ class GateEdge(StepEdge):
 AnyStep = Annotated[
     Annotated[ReceiveEdge, Tag("kind:receive")]
     | Annotated[ScriptEdge, Tag("kind:script")]
+    | Annotated[AnsibleEdge, Tag("kind:ansible")]
     | Annotated[TerraformPlanEdge, Tag("kind:terraform-plan")]
     | Annotated[TerraformApplyEdge, Tag("kind:terraform-apply")]
     | Annotated[GateEdge, Tag("kind:gate")]

@@ -11,9 +11,20 @@ from collections.abc import Mapping
 from engine.runbooks.book import Book
 from engine.runbooks.positions import Document, Problem
 from engine.runbooks.rule import Rule
-from engine.runbooks.rules import changes, grants, measuring, order, production, reach, terraform, untrusted, words
+from engine.runbooks.rules import (
+    changes,
+    grants,
+    measuring,
+    order,
+    playbooks,
+    production,
+    reach,
+    terraform,
+    untrusted,
+    words,
+)
 
-ROOMS = (changes, grants, measuring, order, production, reach, terraform, untrusted, words)
+ROOMS = (changes, grants, measuring, order, playbooks, production, reach, terraform, untrusted, words)
 
 RULES: Mapping[str, Rule] = {
     found.id: found

@@ -30,13 +30,14 @@ class Does(enum.StrEnum):
     CHANGES = "changes"
 
 
+PROBE = "probe"
 _RANK = {does: rank for rank, does in enumerate(Does)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Permission:
     """One permission. `who`: a step, or `verifier of TARGET`; `what`: a target's host, USER@HOST, HOST:PORT, or a
-    secret's path with its fields."""
+    secret's path with its fields; `by`: what does it, a tool or a gate's probe."""
 
     runbook: str
     who: str
@@ -44,6 +45,7 @@ class Permission:
     does: Does
     kind: Kind
     what: str
+    by: str
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -61,15 +63,15 @@ def of(runbook: Runbook) -> tuple[Permission, ...]:
     for step in runbook.steps:
         if isinstance(step, ScriptStep):
             target = runbook.targets.get(step.target) if step.target else None
-            found += _rows(runbook.name, step.id, target, _does(step), step.grant, step.login)
+            found += _rows(runbook.name, step.id, target, _does(step), step.grant, step.login, step.tool)
     for target in runbook.targets.values():
         who = f"verifier of {target.name}"
-        found += _rows(runbook.name, who, target, Does.MEASURES, target.verifier_grant, target.verifier)
+        found += _rows(runbook.name, who, target, Does.MEASURES, target.verifier_grant, target.verifier, PROBE)
         if target.database:
             login = target.database
             what = f"{login.user}@{target.host}:{login.port}/{login.name}"
-            found.append(Permission(runbook.name, who, target.name, Does.MEASURES, Kind.DATABASE, what))
-            found += _rows(runbook.name, who, target, Does.MEASURES, login.grant, None)
+            found.append(Permission(runbook.name, who, target.name, Does.MEASURES, Kind.DATABASE, what, PROBE))
+            found += _rows(runbook.name, who, target, Does.MEASURES, login.grant, None, PROBE)
     return tuple(found)
 
 
@@ -80,12 +82,12 @@ def _does(step: ScriptStep) -> Does:
 
 
 def _rows(
-    runbook: str, who: str, target: Target | None, does: Does, grant: Grant, login: Login | None
+    runbook: str, who: str, target: Target | None, does: Does, grant: Grant, login: Login | None, by: str
 ) -> Iterator[Permission]:
     name = target.name if target else ""
 
     def row(kind: Kind, what: str) -> Permission:
-        return Permission(runbook, who, name, does, kind, what)
+        return Permission(runbook, who, name, does, kind, what, str(by))
 
     values = {"target": {"host": target.host}} if target else {}
     if target:
@@ -126,7 +128,7 @@ def _most(rows: Iterable[Permission]) -> dict[tuple[str, ...], Permission]:
 
 def table(rows: Iterable[Permission]) -> str:
     """As columns for people."""
-    lines = [("RUNBOOK", "WHO", "DOES", "TARGET", "MAY", "WHAT")]
-    lines += [(row.runbook, row.who, str(row.does), row.target or "-", str(row.kind), row.what) for row in rows]
+    lines = [("RUNBOOK", "WHO", "BY", "DOES", "TARGET", "MAY", "WHAT")]
+    lines += [(row.runbook, row.who, row.by, str(row.does), row.target or "-", str(row.kind), row.what) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

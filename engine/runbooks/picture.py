@@ -53,6 +53,8 @@ def _does(leg: Leg) -> str:
     if leg.kind is not LegKind.ATTEMPT or not isinstance(step, ScriptStep):
         return "rolled back" if leg.kind is LegKind.ROLLED_BACK else ""
     script = leg.script.file if leg.script else ""
+    if leg.script and step.tool is Tool.ANSIBLE:
+        script = f"playbook {script}" + (", check mode only" if step.access is Access.READ else "")
     verb = {Access.WRITE: "changes", Access.READ: "reads", Access.NONE: ""}[step.access]
     who = "with terraform" if step.tool is Tool.TERRAFORM else f"as {step.login.user if step.login else 'nobody'}"
     where = f"{verb} {step.target} {who}: " if verb else ""

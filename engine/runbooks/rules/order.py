@@ -16,7 +16,7 @@ from engine.domain.gate import (
     SchemaCheck,
     SqlCheck,
 )
-from engine.domain.runbook import CloseStep, ReceiveStep
+from engine.domain.runbook import CloseStep, ReceiveStep, Tool
 from engine.runbooks.book import Book, Finding, target_of
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import Example, edit, rule
@@ -154,9 +154,10 @@ def scripts_exist(book: Book) -> Iterator[Finding]:
     folder = f"the folder {book.runbook.name}/"
     for at, step in book.scripts():
         if step.script.file not in book.files:
-            yield Finding(("steps", at, "script"), f"{step.script.file} is not in {folder}", "add the file")
+            key = "playbook" if step.tool is Tool.ANSIBLE else "script"
+            yield Finding(("steps", at, key), f"{step.script.file} is not in {folder}", "add the file")
         if step.rollback and step.rollback.script.file not in book.files:
-            place: Place = ("steps", at, "rollback", "script")
+            place: Place = ("steps", at, "rollback")
             yield Finding(place, f"{step.rollback.script.file} is not in {folder}", "add the file")
 
 

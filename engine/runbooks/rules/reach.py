@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from engine.domain import template
 from engine.domain.directory import Address, Directory
 from engine.domain.errors import Refused
-from engine.domain.runbook import Access, Endpoint, ScriptStep
+from engine.domain.runbook import Access, Endpoint, ScriptStep, Tool
 from engine.runbooks.book import Book, Finding
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import Edit, Example, edit, rule
@@ -52,7 +52,7 @@ def _unused(book: Book, step: ScriptStep, words: str) -> Iterator[tuple[Place, s
     for number, secret in enumerate(step.grant.secrets):
         if not (step.login and step.login.key == secret.name) and not _named(secret.name, words):
             yield ("secrets", number), f"may read the secret {secret.name}, which none of its scripts names"
-    if step.login and not _named("target", words):
+    if step.login and step.tool is Tool.SCRIPT and not _named("target", words):
         yield ("login",), "may log in, and none of its scripts says `ssh target`"
 
 

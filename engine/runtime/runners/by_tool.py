@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from engine.domain.errors import BadInput
 from engine.domain.ports import Conclusion, Order, Runner, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ScriptStep, Tool
+from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.script import ScriptRunner
 from engine.runtime.runners.terraform import TerraformRunner
 
@@ -15,7 +16,11 @@ class RunnerByTool:
     """All runners as one."""
 
     def __init__(self) -> None:
-        self._runners: Mapping[Tool, Runner] = {Tool.SCRIPT: ScriptRunner(), Tool.TERRAFORM: TerraformRunner()}
+        self._runners: Mapping[Tool, Runner] = {
+            Tool.SCRIPT: ScriptRunner(),
+            Tool.ANSIBLE: AnsibleRunner(),
+            Tool.TERRAFORM: TerraformRunner(),
+        }
         self.version = " ".join(runner.version for runner in self._runners.values())
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:

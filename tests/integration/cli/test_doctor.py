@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,11 @@ def whole(signalbox: Signalbox, workspace: Workspace, vm_images: Path) -> Signal
     names = ("staging.checkout.demo", "production.checkout.demo")
     sites = [f'{name}: {{ports: {{22: "192.0.2.{number}:22"}}}}\n' for number, name in enumerate(names, start=1)]
     (signalbox.folder / "sites.yaml").write_text("".join(sites))
+    shelf = signalbox.folder / "disk-full-only"  # which boots no image but `step`
+    shutil.copytree(RUNBOOKS / "disk-full", shelf / "disk-full")
+    shutil.copy(RUNBOOKS / "disk-full.yaml", shelf)
     signalbox.set |= {
+        "RUNBOOKS": str(shelf),
         "IMAGES": str(vm_images),
         "APPROVERS": "U1",
         "ALERTMANAGER_TOKEN": "an-alert-token",

@@ -293,6 +293,7 @@ def test_grants_list_every_permission_of_steps_and_verifiers(run: Run) -> None:
         "does": "changes after a yes",
         "kind": "secret",
         "what": "kv/data/checkout/production/operator [private_key]",
+        "by": "script",
     } in rows
     assert {row["who"] for row in rows} >= {"verifier of staging", "verifier of production", "diagnose"}
 

@@ -1,0 +1,1 @@
+"""Playbooks in VMs, on a real target."""
