@@ -88,7 +88,7 @@ if [ "$what" != demo ]; then
       --target .signalbox/terraform -r scripts/terraform.lock
     echo "$state" >$stamp
   fi
-  command -v terraform >/dev/null || echo "There is no terraform (1.4 or newer) on the PATH; the tests of Terraform will fail. No package has it: bring it." >&2
+  command -v terraform >/dev/null || echo "There is no terraform (1.4 or newer) on the PATH; make test-long will fail. No package has it: bring it." >&2
 fi
 
 if [ "$what" = bench ]; then

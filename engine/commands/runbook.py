@@ -16,7 +16,7 @@ from engine.domain.errors import BadInput
 from engine.domain.runbook import Runbook
 from engine.runbooks import comparison, picture, revision, rulebook, skeleton
 from engine.runbooks.comparison import State
-from engine.runbooks.format import ChangeEdge, schema
+from engine.runbooks.format import CHANGING, schema
 from engine.runbooks.shelf import Shelf, shaped
 from engine.settings import load
 
@@ -124,7 +124,7 @@ def runbook_show(name: str) -> None:
     shelf = Shelf(load().runbooks)
     source, _ = shelf.texts(name)
     file, found, _ = shaped(source, str(shelf.folder / f"{name}.yaml"))
-    asking = (step for step in file.steps if isinstance(step, ChangeEdge))
+    asking = (step for step in file.steps if isinstance(step, CHANGING))
     excuses = {step.id: step.unapproved for step in asking if step.unapproved}
     click.echo(picture.show(found, excuses))
 

@@ -185,9 +185,9 @@ def _rollback_digest(step: ScriptStep, snapshot: Snapshot) -> str | None:
 
 
 def _script_digest(step: ScriptStep, script: Script, snapshot: Snapshot) -> str:
-    """Of its bytes; of a playbook: which it is, and every file of its folder."""
+    """Of its bytes; of a playbook or configuration: which it is, and every file of its folder."""
     parts = step.parts(script, snapshot.files)
-    if step.tool is not Tool.ANSIBLE:
+    if step.tool is Tool.SCRIPT:
         return digest.of_bytes(parts[script.file])
     return digest.of_value(
         {"file": script.file, "parts": {path: digest.of_bytes(data) for path, data in parts.items()}}

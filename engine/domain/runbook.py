@@ -23,7 +23,7 @@ class Access(enum.StrEnum):
 
 
 class Tool(enum.StrEnum):
-    """What carries a step out in its VM: a script of the folder, Ansible or Terraform."""
+    """What carries a step out in its VM: a script of the folder, Ansible, or Terraform."""
 
     SCRIPT = "script"
     ANSIBLE = "ansible"
@@ -208,12 +208,13 @@ class ScriptStep:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self, script: Script, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """What of the runbook's files a script of this step consists of: itself, or the whole folder of a playbook.
+        """What of the runbook's files a script of this step consists of: itself, or the whole folder of a
+        playbook or configuration.
 
         Raises KeyError when it is not there.
         """
         own = {script.file: files[script.file]}
-        if self.tool is not Tool.ANSIBLE:
+        if self.tool is Tool.SCRIPT:
             return own
         return own | {path: data for path, data in files.items() if path.startswith(script.folder)}
 

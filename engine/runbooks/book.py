@@ -12,7 +12,7 @@ from engine.domain.journey import Journey, plan
 from engine.domain.runbook import Access, GateStep, Runbook, Script, ScriptStep, Target, Tool
 from engine.domain.within import asked
 from engine.runbooks.check_format import AnyCheck, QuorumEdge
-from engine.runbooks.format import GateEdge, RunbookEdge, ScriptEdge, TerraformApplyEdge, TerraformUndoEdge, UndoEdge
+from engine.runbooks.format import CHANGING, GateEdge, NoUndoEdge, RunbookEdge
 from engine.runbooks.positions import Place
 
 
@@ -51,13 +51,10 @@ class Book:
         Of Terraform: every file of the configuration, its secrets' variables, and what the plan was told.
         """
         scripts = [step.script, *([step.rollback.script] if step.rollback else [])]
+        plan = self.script(step.uses) if step.uses and step.tool is Tool.TERRAFORM else None
+        scripts += [plan.script] if plan else []
         todo = [file for script in scripts if script.file in self.files for file in step.parts(script, self.files)]
-        read = dict[str, str]()
-        if step.tool is Tool.TERRAFORM:
-            plan = self.script(step.uses) if step.uses else None
-            scripts += [plan.script] if plan else []
-            todo += [name for name in self.files if name.startswith(step.script.file.removesuffix("main.tf"))]
-            read |= step.env
+        read = dict(step.env)
         while todo:
             name = todo.pop()
             if name in read or name not in self.files:
@@ -136,9 +133,9 @@ class Book:
         for at, (edge, step) in enumerate(zip(self.file.steps, self.runbook.steps, strict=True)):
             if isinstance(edge, GateEdge) and isinstance(step, GateStep):
                 yield ("steps", at, "checks"), at, edge.checks, step.checks, step.shadow
-            elif isinstance(edge, ScriptEdge | TerraformApplyEdge) and isinstance(step, ScriptStep) and step.rollback:
+            elif isinstance(edge, CHANGING) and isinstance(step, ScriptStep) and step.rollback:
                 undo = edge.rollback
-                edges = undo.checks if isinstance(undo, UndoEdge | TerraformUndoEdge) else []
+                edges = [] if undo is None or isinstance(undo, NoUndoEdge) else undo.checks
                 yield ("steps", at, "rollback", "checks"), at, edges, step.rollback.checks, step.rollback.shadow
 
 

@@ -11,7 +11,7 @@ from engine.domain.gate import Check, Sampling
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.book import target_of
-from engine.runbooks.format import ChangeEdge, NoUndoEdge, RunbookEdge, TerraformPlanEdge
+from engine.runbooks.format import CHANGING, NoUndoEdge, RunbookEdge, TerraformPlanEdge
 from engine.runbooks.permissions import Does
 from engine.runbooks.shelf import shaped
 
@@ -117,7 +117,7 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
             yield from ((("gates", f"{step.id}.{one.id}"), f"in shadow: {describe(one)}") for one in step.shadow)
         elif isinstance(step, ScriptStep) and isinstance(edge, TerraformPlanEdge):
             yield ("steps", step.id), runs(step)
-        elif isinstance(step, ScriptStep) and isinstance(edge, ChangeEdge):
+        elif isinstance(step, ScriptStep) and isinstance(edge, CHANGING):
             yield ("steps", step.id), runs(step)
             if step.approval:
                 yield ("approvals", step.id), f"a person's yes, within {minutes(step.approval.expires_s)}"
@@ -148,8 +148,8 @@ def does(step: ScriptStep) -> str:
     if step.tool is Tool.ANSIBLE:
         how = "only shows what it would change" if step.access is Access.READ else "shown first, run, then run again"
         return f"playbook {step.script.file} ({how})"
-    told = ("terraform",) if step.tool is Tool.TERRAFORM else ()
-    return " ".join((*told, step.script.file, *step.script.args))
+    tool = ["terraform"] if step.tool is Tool.TERRAFORM else []
+    return " ".join((*tool, step.script.file, *step.script.args))
 
 
 def describe(check: Check) -> str:

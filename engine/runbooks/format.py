@@ -255,8 +255,8 @@ class TerraformApplyEdge(TerraformEdge):
     rehearse: bool = Field(False, description="apply, undo, measure, plan anew and apply if it is the same change")
 
 
-ChangeEdge = ScriptEdge | AnsibleEdge | TerraformApplyEdge
-""" The steps that may change a target: these are approved, rehearsed and undone. """
+CHANGING = ScriptEdge | AnsibleEdge | TerraformApplyEdge
+""" Steps that may change a target: they are approved or say why not, and have a way back or say why not. """
 
 
 class GateEdge(StepEdge):

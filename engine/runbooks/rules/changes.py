@@ -12,7 +12,7 @@ from engine.domain.runbook import PER_TARGET, Access, ScriptStep
 from engine.domain.within import guaranteed
 from engine.runbooks import paths
 from engine.runbooks.book import Book, Finding, target_of
-from engine.runbooks.format import ChangeEdge
+from engine.runbooks.format import CHANGING
 from engine.runbooks.rule import edit, edits, rule
 
 _A_LOOK_BETWEEN = "  - {id: note, kind: script, script: fix.sh, access: none, timeout: 1m, idempotent: true}\n\n"
@@ -210,7 +210,7 @@ def ways_back(book: Book) -> Iterator[Finding]:
                 yield Finding(("steps", at), f"{step.id} changes nothing", "remove `rollback` and `rehearse`")
             continue
         edge = book.file.steps[at]
-        if isinstance(edge, ChangeEdge) and edge.rollback is None:
+        if isinstance(edge, CHANGING) and edge.rollback is None:
             mend = "add `rollback: {script: ..., checks: [...]}` or `rollback: {none: the reason}`"
             yield Finding(("steps", at), f"{step.id} says no way back", mend)
         if step.rehearse and (step.rollback is None or book.protected(step)):
@@ -242,7 +242,7 @@ def protected_changes_are_approved(book: Book) -> Iterator[Finding]:
     """A change of a protected target waits for a person's yes, or a written reason says why it need not."""
     for at, step in book.scripts():
         edge = book.file.steps[at]
-        reason = edge.unapproved if isinstance(edge, ChangeEdge) else None
+        reason = edge.unapproved if isinstance(edge, CHANGING) else None
         must = step.access is Access.WRITE and book.protected(step)
         if must and step.approval is None and reason is None:
             mend = 'add `approve: {expires: 30m}` or `unapproved: "the reason"`'

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from engine.runbooks.book import Book, Finding
-from engine.runbooks.format import ChangeEdge, NoUndoEdge
+from engine.runbooks.format import CHANGING, NoUndoEdge
 from engine.runbooks.positions import Place
 from engine.runbooks.rule import Edit, Example, edit, rule
 
@@ -70,7 +70,7 @@ def reasons_say_something(book: Book) -> Iterator[Finding]:
     """Where a reason stands in the place of an approval or of a way back, it is one that a reviewer can judge: at
     least three different words."""
     for at, step in enumerate(book.file.steps):
-        if not isinstance(step, ChangeEdge):
+        if not isinstance(step, CHANGING):
             continue
         excuses: dict[Place, str | None] = {
             ("steps", at, "unapproved"): step.unapproved,

@@ -16,7 +16,7 @@ from tests.plugins_vm import Plain
 from tests.services import terraform
 from tests.services.volumes.service import Volumes, serving
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(900)]  # needs terraform, which no package has
 
 PORT = 8080
 URL = f"http://{target('staging').host}:{PORT}"

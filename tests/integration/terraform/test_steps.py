@@ -14,7 +14,7 @@ from tests.integration.terraform.bench import CONFIG, READER, RUNNER, Bench, app
 from tests.services import terraform
 from tests.services.volumes.service import GIB
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # needs terraform, which no package has
 
 
 def _document(artefact: bytes | None) -> dict[str, Any]:

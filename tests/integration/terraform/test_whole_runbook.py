@@ -19,7 +19,7 @@ from tests.integration.terraform.whole import Whole, environments, host, install
 from tests.services import terraform
 from tests.services.volumes.service import proxy
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # needs terraform, which no package has
 
 
 @pytest.fixture
@@ -70,7 +70,6 @@ def in_vms(hypervisor: LibvirtHypervisor, vm_images: Path, tmp_path: Path, first
 
 
 @pytest.mark.vm
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_in_vms_it_comes_to_its_end_and_an_edit_after_the_test_is_refused(in_vms: Whole) -> None:
     """What is edited voids the yes; put back, the gate is measured and the question asked anew."""
@@ -89,7 +88,6 @@ def test_in_vms_it_comes_to_its_end_and_an_edit_after_the_test_is_refused(in_vms
 
 
 @pytest.mark.vm
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_in_vms_growth_and_drift_halt_before_anything_is_applied(in_vms: Whole) -> None:
     in_vms.volumes["staging"].resize("log", 45)
@@ -107,9 +105,9 @@ def test_in_vms_growth_and_drift_halt_before_anything_is_applied(in_vms: Whole) 
     ("request_", "why"),
     [
         ({"size_gb": "81"}, "growth is broken"),
-        pytest.param({"size_gb": "39"}, "no-shrinking is broken", marks=pytest.mark.slow),
+        pytest.param({"size_gb": "39"}, "no-shrinking is broken"),
         ({"tier": "fast"}, "in-place is broken"),
-        pytest.param({"size_gb": "40"}, "one-volume is broken", marks=pytest.mark.slow),
+        pytest.param({"size_gb": "40"}, "one-volume is broken"),
     ],
 )
 def test_what_the_policy_does_not_allow_is_not_even_done_to_staging(
@@ -123,7 +121,6 @@ def test_what_the_policy_does_not_allow_is_not_even_done_to_staging(
     assert [made.writes for made in whole.volumes.values()] == [[], []]
 
 
-@pytest.mark.slow
 def test_a_request_that_allows_it_may_replace(whole: Whole) -> None:
     """The bound is the request's own word, and a person's yes."""
     run = whole.ask(tier="fast", allow_replace="yes")
@@ -195,7 +192,7 @@ def _plan_file(whole: Whole) -> None:
         session.execute(sa.update(models.Artefact).values(data=b"another plan"))
 
 
-TAMPERINGS = (_configuration, _plan_file, *(pytest.param(one, marks=pytest.mark.slow) for one in (_lock_file, _policy)))
+TAMPERINGS = (_configuration, _plan_file, _lock_file, _policy)
 
 
 @pytest.mark.parametrize("tamper", TAMPERINGS)
