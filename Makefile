@@ -19,7 +19,7 @@ demo:
 	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK))
 
 # quick things first, so that what is broken shows early
-TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/faults tests/acceptance
+TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/faults tests/library tests/acceptance
 
 test: lint
 	@.venv/bin/pytest -m "not slow" $(PYTEST_ARGS) $(TESTS)
