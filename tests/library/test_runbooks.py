@@ -9,13 +9,14 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from engine.domain.states import RunState
-from tests.library import service_down
+from tests.library import memory_leak, service_down
 from tests.library.case import Bad, Case
+from tests.library.report import Row
 from tests.library.telling import Told, tell
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
-QUICK = (service_down.CASE,)
+QUICK = (service_down.CASE, memory_leak.CASE)
 SLOW: tuple[Case, ...] = ()
 
 
@@ -43,8 +44,9 @@ def of(told: Told) -> str:
 
 
 @pytest.mark.parametrize("case", list(cases()))
-def test_it_mends_what_it_is_for(case: Case, vm_images: Path, tmp_path: Path) -> None:
+def test_it_mends_what_it_is_for(case: Case, vm_images: Path, tmp_path: Path, rows: list[Row]) -> None:
     told = tell(case, tmp_path, vm_images)
+    rows.append(Row(case=case, bad=None, told=told))
 
     assert told.run.state is RunState.COMPLETED, of(told)
     assert told.gone, of(told)
@@ -53,9 +55,10 @@ def test_it_mends_what_it_is_for(case: Case, vm_images: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("case", "bad"), list(variants()))
 def test_a_bad_variant_stops_at_its_gate_and_production_is_untouched(
-    case: Case, bad: Bad, vm_images: Path, tmp_path: Path
+    case: Case, bad: Bad, vm_images: Path, tmp_path: Path, rows: list[Row]
 ) -> None:
     told = tell(case, tmp_path, vm_images, bad)
+    rows.append(Row(case=case, bad=bad, told=told))
 
     assert told.run.state is RunState.HALTED, of(told)
     gate, failed = told.halted_at
