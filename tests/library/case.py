@@ -33,6 +33,7 @@ class Case:
     """One runbook: the service that it mends, broken from the start, its alert's labels, and its bad variants.
 
     `gone` looks at production by the test's own login and says whether the fault is gone.
+    `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
     `secrets`: what else lies in Vault, full API path -> fields.
     """
 
@@ -42,4 +43,5 @@ class Case:
     labels: Mapping[str, str]
     gone: Callable[[Target], bool]
     bad: tuple[Bad, ...]
+    still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -12,6 +12,8 @@ from engine.domain.errors import Unavailable
 from tests.library.case import Bad, Case, Edit
 
 SMALL_KB = 40_000
+STARTED = "for pid in $(pgrep -x python3); do cut -d' ' -f1,22 /proc/$pid/stat; done"
+""" Each process with the moment of its start. """
 RUN = b"""#!/bin/sh
 # Runs `reports`: at first as it is after days, then as it is when it was started.
 [ -e /tmp/started ] || { : >/tmp/started; exec /usr/bin/python3 -IS /run/world/reports.py --aged; }
@@ -56,6 +58,7 @@ CASE = Case(
     ),
     labels={"alertname": "ReportsMemoryHigh", "severity": "warning", "env": "production"},
     gone=gone,
+    still=STARTED,
     bad=(
         Bad(
             name="the old process runs on",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from demo.stage import ROOT
 from demo.world import image as target_image
-from demo.world.target import PRODUCTION
+from demo.world.target import PRODUCTION, Target
 from demo.world.world import World
 from engine.domain.incident import Person, RunView
 from engine.domain.states import RunState
@@ -63,7 +63,7 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
         production = world.targets[PRODUCTION]
         settings = _settings(folder / "home", shelf, images, world)
         _write_secrets(settings, world, case)
-        before = production.tree()
+        before = _state(case, production)
         box = stack.enter_context(_running(settings))
         begun = time.monotonic()
         headers = {"Authorization": f"Bearer {world.alert_token}"}
@@ -71,11 +71,18 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
         run = _to_the_end(box)
         return Told(
             run=run,
-            untouched=production.tree() == before,
+            untouched=_state(case, production) == before,
             gone=case.gone(production),
             logins=frozenset(login.user for login in production.accepted()),
             took_s=time.monotonic() - begun,
         )
+
+
+def _state(case: Case, target: Target) -> tuple[str, str]:
+    """Every file, and what the case says that files do not tell."""
+    done = target.run("verifier", case.still)
+    assert done.returncode == 0, done.stderr
+    return target.tree(), done.stdout
 
 
 def _shelf(case: Case, folder: Path, bad: Bad | None) -> Path:
