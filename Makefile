@@ -6,7 +6,7 @@ help:
 	@echo "make demo             one real alert, from Alertmanager to a gated production fix; prints one URL"
 	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
-	@echo "make test-long        the same, and every way in which the demo can be broken (half an hour more)"
+	@echo "make test-long        the same, and every way in which the demo can be broken; writes docs/runbooks.md (an hour more)"
 	@echo "make test-faults      kill -9, SIGSTOP, power cuts, full disks on real processes; writes docs/faults.md (as root)"
 	@echo "make test-escapes     what root in a step's VM can try to get out, and what came of it; writes docs/escapes.md"
 	@echo "make bench            what coordination costs, written to docs/benchmarks.md (a quarter of an hour)"
@@ -19,13 +19,13 @@ demo:
 	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK))
 
 # quick things first, so that what is broken shows early
-TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/faults tests/acceptance
+TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/faults tests/library tests/acceptance
 
 test: lint
 	@.venv/bin/pytest -m "not slow" $(PYTEST_ARGS) $(TESTS)
 
 test-long: lint
-	@.venv/bin/pytest $(PYTEST_ARGS) $(TESTS)
+	@RUNBOOKS_REPORT=docs/runbooks.md .venv/bin/pytest $(PYTEST_ARGS) $(TESTS)
 
 bench:
 	@scripts/setup.sh bench

@@ -40,6 +40,7 @@ LIBVIRTD = ROOT / "scripts" / "libvirtd.py"
 SYSTEM_IMAGES = Path("/var/lib/signalbox/images")
 APPROVERS = (ANA.id, BEN.id)
 SIGNALBOX = "signalbox"
+RUNBOOK = "disk-full"
 BOT_TOKEN = "slack-bot-token"  # noqa: S105  the name of a file
 SIGNING_SECRET = "slack-signing-secret"  # noqa: S105  likewise
 SLACK_SECRETS = (BOT_TOKEN, SIGNING_SECRET)
@@ -146,7 +147,9 @@ class Stage:
         for name in ("workspace.json", "workspace.received", "signalbox.log", "workspace.log"):
             (self.folder / name).unlink(missing_ok=True)
         self.home.mkdir(mode=0o700)
-        shutil.copytree(self.shelf, self.runbooks)
+        self.runbooks.mkdir()  # the others of the library are about services that this world does not have
+        shutil.copy(self.shelf / f"{RUNBOOK}.yaml", self.runbooks)
+        shutil.copytree(self.shelf / RUNBOOK, self.runbooks / RUNBOOK)
         for name in SLACK_SECRETS:
             path = self.folder / name
             path.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""The guest image `target`: Debian with sshd and the service `checkout`. Built by `make demo` and the world's tests."""
+"""The guest image `target`: Debian with sshd, and the service `checkout` unless a target brings its own.
+
+Built by `make demo` and by the tests of worlds.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ TARGET = image.ImageSpec(
     packages=("coreutils", "findutils", "openssh-server", "procps", "python3", "util-linux"),
     modules=(*image.MODULES, "virtio_net", "ext4"),
     init=_GUEST / "init.sh",
-    initrd_files={f"world.{name}": _GUEST / name for name in ("boot.sh", "checkout.py", "sshd_config")},
+    initrd_files={f"world.{name}": _GUEST / name for name in ("boot.sh", "checkout.py", "service.sh", "sshd_config")},
 )
 
 

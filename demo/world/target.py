@@ -20,11 +20,13 @@ from pathlib import Path
 from demo.world import keys, monitoring
 from demo.world.faults import Fault
 from demo.world.processes import tool
+from demo.world.service import Service
 from engine.domain.errors import Unavailable
 from engine.runtime import cpio
 
 STAGING = "staging"
 PRODUCTION = "production"
+CHECKOUT = "checkout"
 USERS = ("reader", "verifier", "operator")
 DISK_MB = 96
 BIG_FILE_MB = 83
@@ -35,7 +37,7 @@ MEMORY_MB = 224
 _ACCEPTED = re.compile(r"^Accepted publickey for (\S+) from \S+ port \d+ ssh2: ED25519 (SHA256:\S+)", re.M)
 # every file with mode, owner and time, but the log that lives and grows
 _TREE = (
-    "cd /srv/checkout && find . -path ./log/app.log -prune -o ! -type d -printf '%y %p %l %m %U %G %T@\\n' | sort"
+    "cd /srv/{service} && find . -path ./log/app.log -prune -o ! -type d -printf '%y %p %l %m %U %G %T@\\n' | sort"
     " && find . -path ./log/app.log -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
 )
 
@@ -50,7 +52,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One target VM as the host sees it. `ssh_port` and `http_port` are on 127.0.0.1."""
+    """One target VM as the host sees it. `ssh_port` and `http_port` are on 127.0.0.1.
+
+    `broken`: its service does not answer at first, so it is ready without.
+    """
 
     env: str
     folder: Path
@@ -58,11 +63,13 @@ class Target:
     http_port: int
     host_key: keys.Key
     people: dict[str, keys.Key]
+    service: str = CHECKOUT
+    broken: bool = False
 
     @property
     def host(self) -> str:
-        """Its name in the directory of sites, as the runbook `disk-full` says it."""
-        return f"{self.env}.checkout.demo"
+        """Its name in the directory of sites, as the runbooks say it."""
+        return f"{self.env}.{self.service}.demo"
 
     @property
     def http_url(self) -> str:
@@ -78,11 +85,11 @@ class Target:
         }
 
     def ready(self) -> bool:
-        """Whether sshd greets and the service is well."""
+        """Whether sshd greets and the service is well, unless it is broken."""
         try:
-            health = json.loads(monitoring.get(f"{self.http_url}/healthz", timeout_s=2))
+            well = self.broken or bool(json.loads(monitoring.get(f"{self.http_url}/healthz", timeout_s=2))["ok"])
             with socket.create_connection(("127.0.0.1", self.ssh_port), timeout=2) as connection:
-                return bool(health["ok"]) and connection.recv(4) == b"SSH-"
+                return well and connection.recv(4) == b"SSH-"
         except (Unavailable, OSError, ValueError):
             return False
 
@@ -113,12 +120,13 @@ class Target:
             raise Unavailable(f"{self.env}: no answer to {command!r} within {timeout_s:.0f} s", "") from None
 
     def tree(self) -> str:
-        """What lies under /srv/checkout without the live log, one line a file and its hash, as the verifier sees it."""
-        return self._say(_TREE)
+        """What lies under the service's folder without the live log, one line a file and its hash, for the verifier."""
+        return self._say(_TREE.format(service=self.service))
 
     def effects(self) -> int:
-        """How often the fix took effect: lines of /srv/checkout/effects.log."""
-        return int(self._say("cd /srv/checkout && if [ -e effects.log ]; then wc -l <effects.log; else echo 0; fi"))
+        """How often the fix took effect: lines of effects.log in the service's folder."""
+        count = "if [ -e effects.log ]; then wc -l <effects.log; else echo 0; fi"
+        return int(self._say(f"cd /srv/{self.service} && {count}"))
 
     def accepted(self) -> tuple[Accepted, ...]:
         """Every login that sshd let in since boot, from its own log, which no user of the target can reach."""
@@ -132,7 +140,7 @@ class Target:
         return done.stdout
 
 
-def prepare(env: str, folder: Path, image: Path, fault: Fault, ports: tuple[int, int]) -> Target:
+def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[int, int]) -> Target:
     """Make keys, initramfs and a data disk, nearly full, of one target in `folder`."""
     folder.mkdir(parents=True, mode=0o700)
     target = Target(
@@ -142,11 +150,13 @@ def prepare(env: str, folder: Path, image: Path, fault: Fault, ports: tuple[int,
         http_port=ports[1],
         host_key=keys.generate(folder / "keys" / "host", f"host@{env}"),
         people={user: keys.generate(folder / "keys" / user, f"{user}@{env}") for user in USERS},
+        service=service.name,
+        broken=env in service.broken,
     )
     initrd = folder / "initrd.img"
     initrd.touch(mode=0o600)  # it holds the private host key
-    initrd.write_bytes((image / "initrd.img").read_bytes() + cpio.archive(_own_files(target, fault)))
-    _make_disk(folder / "data.img", first_data(env, fault), folder / "srv")
+    initrd.write_bytes((image / "initrd.img").read_bytes() + cpio.archive(_own_files(target, service)))
+    _make_disk(folder / "data.img", service.data(env), folder / "srv")
     return target
 
 
@@ -173,10 +183,12 @@ def argv(target: Target, image: Path, accel: str) -> list[str]:
     ]
 
 
-def _own_files(target: Target, fault: Fault) -> dict[str, cpio.Member]:
+def _own_files(target: Target, service: Service) -> dict[str, cpio.Member]:
     """What makes this target this target; init.sh puts `world.NAME` at /run/world/NAME."""
-    files = {
-        "world.settings": cpio.Member(settings(target.env, fault).encode()),
+    told = {"ENV": target.env, "SERVICE": service.name, **service.settings(target.env)}
+    files = {f"world.{name}": cpio.Member(content) for name, content in service.files.items()}
+    files |= {
+        "world.settings": cpio.Member(assignments(told).encode()),
         "world.host_key": cpio.Member(target.host_key.private.encode(), 0o600),
     }
     for user, key in target.people.items():
@@ -184,10 +196,20 @@ def _own_files(target: Target, fault: Fault) -> dict[str, cpio.Member]:
     return files
 
 
-def settings(env: str, fault: Fault) -> str:
-    """What boot.sh is told, as shell assignments."""
-    old_release = env == PRODUCTION and fault is Fault.PRODUCTION
-    values = {"ENV": env, "PACE_MB": PACE_MB_S, "OLD_RELEASE": int(old_release)}
+def checkout(fault: Fault) -> Service:
+    """The demo's service, which fills its disk; everything of it but this is in the image."""
+    return Service(
+        name=CHECKOUT, settings=lambda env: settings(env, fault), data=lambda env: first_data(env, fault), watched=True
+    )
+
+
+def settings(env: str, fault: Fault) -> dict[str, object]:
+    """What service.sh is told."""
+    return {"PACE_MB": PACE_MB_S, "OLD_RELEASE": int(env == PRODUCTION and fault is Fault.PRODUCTION)}
+
+
+def assignments(values: Mapping[str, object]) -> str:
+    """As a shell reads them."""
     return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 

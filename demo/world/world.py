@@ -18,7 +18,8 @@ import yaml
 from demo.world import monitoring
 from demo.world.faults import Fault
 from demo.world.processes import Processes
-from demo.world.target import PRODUCTION, STAGING, Target, argv, prepare
+from demo.world.service import Service
+from demo.world.target import PRODUCTION, STAGING, Target, argv, checkout, prepare
 from engine.domain.errors import Conflict, Unavailable
 
 ENVS = (STAGING, PRODUCTION)
@@ -31,13 +32,22 @@ class World:
     `folder` is the world's own: emptied at the start, kept at the end for whoever wants to read its logs.
     `image` holds vmlinuz, initrd.img and rootfs.erofs of the guest image `target`.
     `alert_url` is where Alertmanager posts, with `alert_token` as bearer token. `accel` is tcg or kvm.
+    `service` is what runs on the targets: `checkout` with its `fault`, if none is given.
     """
 
     def __init__(
-        self, folder: Path, *, image: Path, alert_url: str, fault: Fault = Fault.NONE, accel: str = "tcg"
+        self,
+        folder: Path,
+        *,
+        image: Path,
+        alert_url: str,
+        fault: Fault = Fault.NONE,
+        service: Service | None = None,
+        accel: str = "tcg",
     ) -> None:
         self.folder = folder.absolute()
         self.fault = fault
+        self.service = checkout(fault) if service is None else service
         self.alert_token = secrets.token_urlsafe(32)
         self.targets: dict[str, Target] = {}
         self.prometheus_url = ""
@@ -57,7 +67,7 @@ class World:
     def vault_secrets(self) -> Mapping[str, Mapping[str, str]]:
         """What to write into Vault: full API path -> fields."""
         return {
-            f"kv/data/checkout/{target.env}/{user}": {"private_key": key.private}
+            f"kv/data/{self.service.name}/{target.env}/{user}": {"private_key": key.private}
             for target in self.targets.values()
             for user, key in target.people.items()
         }
@@ -124,15 +134,17 @@ class World:
         begun = time.monotonic()
         progress("booting staging and production")
         for env, pair in zip(ENVS, (ports[0:2], ports[2:4]), strict=True):
-            target = prepare(env, self.folder / env, self._image, self.fault, (pair[0], pair[1]))
+            target = prepare(env, self.folder / env, self._image, self.service, (pair[0], pair[1]))
             self.targets[env] = target
             self._processes.spawn(env, argv(target, self._image, self._accel), log=target.folder / "qemu.log")
-        self._start_monitoring(ports[4], ports[5])
+        if self.service.watched:
+            self._start_monitoring(ports[4], ports[5])
         sites = {target.host: target.site() for target in self.targets.values()}
         self.sites_file.write_text(yaml.safe_dump(sites, sort_keys=False))
         for env, target in self.targets.items():
             self._wait(env, target.ready, target.folder / "qemu.log", target.folder / "console.log")
-        for name, url in (("prometheus", self.prometheus_url), ("alertmanager", self.alertmanager_url)):
+        watching = (("prometheus", self.prometheus_url), ("alertmanager", self.alertmanager_url))
+        for name, url in watching if self.service.watched else ():
             self._wait(name, partial(_answers, f"{url}/-/ready"), self.folder / name / "log")
         progress(f"the world is up after {time.monotonic() - begun:.0f} s")
 

@@ -1,13 +1,13 @@
 #!/bin/sh
-# PID 1 of a target VM: people, data, sshd, checkout. ENV, PACE_MB and OLD_RELEASE come from /run/world/settings.
+# PID 1 of a target VM: people, data, sshd, the service. ENV and SERVICE come from /run/world/settings.
 # ttyS0 is the console; ttyS1 is sshd's log, which only the host can read.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH
 exec </dev/null >/dev/ttyS0 2>&1
 . /run/world/settings
 
-# people: no passwords; one key each; operator may write what checkout owns, by its group
-echo 'checkout:x:900:operator' >>/etc/group
-echo 'checkout:x:900:900::/srv/checkout:/usr/sbin/nologin' >>/etc/passwd
+# people: no passwords; one key each; operator may write what the service owns, by its group
+echo "$SERVICE:x:900:operator" >>/etc/group
+echo "$SERVICE:x:900:900::/srv/$SERVICE:/usr/sbin/nologin" >>/etc/passwd
 id=1001
 for user in reader verifier operator; do
   echo "$user:x:$id:" >>/etc/group
@@ -16,16 +16,13 @@ for user in reader verifier operator; do
   id=$((id+1))
 done
 
-# the disk was filled on the host, where nobody is called checkout
-chown -R 900:900 /srv/checkout
-chmod -R u=rwX,g=rwX,o=rX /srv/checkout
-find /srv/checkout -type d -exec chmod g+s {} +
+# the disk was filled on the host, where nobody has the service's name
+chown -R 900:900 "/srv/$SERVICE"
+chmod -R u=rwX,g=rwX,o=rX "/srv/$SERVICE"
+find "/srv/$SERVICE" -type d -exec chmod g+s {} +
 
 keep() { while :; do "$@"; echo "target: $1 ended with $?"; sleep 1; done; }
 mkdir -p /run/sshd
 keep /usr/sbin/sshd -D -e -f /run/world/sshd_config >/dev/ttyS1 2>&1 &
-set -- --root /srv/checkout --env "$ENV" --listen 0.0.0.0:8080 --pace "$PACE_MB"
-[ "$OLD_RELEASE" = 0 ] || set -- "$@" --old-release
-keep setpriv --reuid=900 --regid=900 --clear-groups --no-new-privs \
-  /usr/bin/python3 -IS /run/world/checkout.py "$@" &
+keep setpriv --reuid=900 --regid=900 --clear-groups --no-new-privs /bin/sh /run/world/service.sh &
 while :; do wait; sleep 1; done

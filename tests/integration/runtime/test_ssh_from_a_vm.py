@@ -44,7 +44,9 @@ def staging(vm_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A target that is up."""
     image = target_image.build(vm_images, progress=print)
     ports = (_free_port(), _free_port())
-    made = world.prepare(world.STAGING, tmp_path_factory.mktemp("world") / "staging", image, Fault.NONE, ports)
+    made = world.prepare(
+        world.STAGING, tmp_path_factory.mktemp("world") / "staging", image, world.checkout(Fault.NONE), ports
+    )
     with subprocess.Popen(world.argv(made, image, "tcg")) as process:
         try:
             eventually(made.ready, 200, "the target answers")

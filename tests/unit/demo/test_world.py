@@ -71,8 +71,8 @@ def test_both_targets_are_watched_under_their_names() -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 def test_only_production_ever_runs_the_older_release_and_only_when_that_is_the_fault(fault: Fault) -> None:
-    assert "OLD_RELEASE=0" in settings(STAGING, fault)
-    assert f"OLD_RELEASE={int(fault is Fault.PRODUCTION)}" in settings(PRODUCTION, fault)
+    assert settings(STAGING, fault)["OLD_RELEASE"] == 0
+    assert settings(PRODUCTION, fault)["OLD_RELEASE"] == int(fault is Fault.PRODUCTION)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""What a test of a library's runbook is told of it: one small file a runbook makes one `Case`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from demo.world.service import Service
+from demo.world.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A bad variant: in this file below the folder of runbooks, `old` is `new`. It must be there exactly once."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bad:
+    """A variant that must not reach production: what is wrong with it, and the gate (and its check) that says so."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    gate: str
+    check: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One runbook: the service that it mends, broken from the start, its alert's labels, and its bad variants.
+
+    `gone` looks at production by the test's own login and says whether the fault is gone.
+    `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
+    `secrets`: what else lies in Vault, full API path -> fields.
+    """
+
+    runbook: str
+    broke: str
+    service: Service
+    labels: Mapping[str, str]
+    gone: Callable[[Target], bool]
+    bad: tuple[Bad, ...]
+    still: str = "true"
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
