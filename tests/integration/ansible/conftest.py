@@ -27,7 +27,7 @@ def scene(vm_images: Path, hypervisor: LibvirtHypervisor, tmp_path_factory: pyte
     image.build(image.spec_of(image_names.ANSIBLE), vm_images, progress=print)
     root = target_image.build(vm_images, progress=print)
     folder = tmp_path_factory.mktemp("world") / "staging"
-    made = world.prepare(world.STAGING, folder, root, Fault.NONE, (free_port(), free_port()))
+    made = world.prepare(world.STAGING, folder, root, world.checkout(Fault.NONE), (free_port(), free_port()))
     with subprocess.Popen(world.argv(made, root, "tcg")) as process:
         try:
             eventually(made.ready, 200, "the target answers")

@@ -140,7 +140,9 @@ def two_targets(image: Path, folder: Path, fault: Fault) -> Iterator[Mapping[str
     with ExitStack() as stack:
         found = {}
         for env in (world.STAGING, world.PRODUCTION):
-            found[env] = made = world.prepare(env, folder / env, image, fault, (free_port(), free_port()))
+            found[env] = made = world.prepare(
+                env, folder / env, image, world.checkout(fault), (free_port(), free_port())
+            )
             process = stack.enter_context(subprocess.Popen(world.argv(made, image, "tcg")))
             stack.callback(process.kill)
         for made in found.values():
