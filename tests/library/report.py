@@ -18,7 +18,8 @@ HEAD = """# The library of runbooks
 Each was run on two real targets in VMs, every step in a VM of its own; then each bad variant of it, which must halt
 before production. Written by `make test-long`, from what the tests saw. *Untouched*: production's files are byte for
 byte, with every mode, owner and time, what they were, and where files do not tell, its processes are the same.
-*Mutants*: of its gates, killed by its examples.
+*Mutants*: of its gates, killed by its examples. `terraform-change` works on no host: it has tests of its own, in
+tests/integration/terraform.
 
 | runbook | what broke | steps | gates | time | how it ended | production untouched | mutants killed |
 |---|---|---|---|---|---|---|---|

@@ -17,9 +17,11 @@ from demo.world import image as target_image
 from demo.world.target import PRODUCTION, Target
 from demo.world.world import World
 from engine.domain.incident import Person, RunView
+from engine.domain.runbook import ScriptStep
 from engine.domain.states import RunState
 from engine.orchestration.adapters import SystemClock
 from engine.runbooks.shelf import Shelf
+from engine.runtime import image as step_image
 from engine.secrets.admin import Administrator
 from engine.secrets.embedded import EmbeddedBao
 from engine.settings import PREFIX, Settings, load
@@ -29,7 +31,7 @@ from tests.plugins_vm import URI
 
 ANA = Person(id="UANA", name="Ana")
 ENDS = frozenset({RunState.COMPLETED, RunState.ROLLED_BACK, RunState.TAKEN_OVER, RunState.ABANDONED, RunState.HALTED})
-RUN_S = 420
+RUN_S = 1200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
     """Break it on fresh targets, fire the alert, say yes when asked, wait for the end; then look by ourselves."""
     shelf = _shelf(case, folder / "runbooks", bad)
     image = target_image.build(images, _say)
+    for name in _images(shelf, case):
+        step_image.build(step_image.spec_of(name), images, progress=_say)
     world = World(folder / "world", image=image, alert_url="http://127.0.0.1:9/", service=case.service)
     with contextlib.ExitStack() as stack:
         stack.callback(world.stop)
@@ -76,6 +80,12 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
             logins=frozenset(login.user for login in production.accepted()),
             took_s=time.monotonic() - begun,
         )
+
+
+def _images(shelf: Path, case: Case) -> frozenset[str]:
+    """What the steps of the runbook boot."""
+    steps = Shelf(shelf).read(case.runbook).runbook.steps
+    return frozenset(step.image for step in steps if isinstance(step, ScriptStep))
 
 
 def _state(case: Case, target: Target) -> tuple[str, str]:
