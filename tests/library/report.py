@@ -47,7 +47,10 @@ def _line(row: Row) -> str:
     gates = len({check.gate for check in proof.checks})
     if row.told.run.state is RunState.HALTED:
         gate, checks = row.told.halted_at
-        ended = f"halted at {gate} ({', '.join(sorted(checks))})"
+        at = (
+            f"{gate} ({', '.join(sorted(checks))})" if checks else row.told.run.leg
+        )  # no gate said no: a step's end did
+        ended = f"halted at {at}"
     else:
         ended = str(row.told.run.state)
     broke = row.case.broke if row.bad is None else f"bad variant: {row.bad.name}"
