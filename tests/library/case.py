@@ -32,7 +32,8 @@ class Bad:
 class Case:
     """One runbook: the service that it mends, broken from the start, its alert's labels, and its bad variants.
 
-    `gone` looks at production by the test's own login and says whether the fault is gone.
+    `gone` looks at production by the test's own login and says whether the fault is gone; `ripe` whether it has come so
+    far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
     `secrets`: what else lies in Vault, full API path -> fields.
     """
@@ -43,5 +44,6 @@ class Case:
     labels: Mapping[str, str]
     gone: Callable[[Target], bool]
     bad: tuple[Bad, ...]
+    ripe: Callable[[Target], bool] = lambda _target: True
     still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -9,10 +9,16 @@ from tests.library.case import Bad, Case, Edit
 FIX = "disk-full/fix.py"
 
 
+def used(target: Target) -> int:
+    """Per cent of the data disk."""
+    return int(target.run("verifier", "df --output=pcent /srv | tail -1").stdout.strip(" %\n"))
+
+
 def gone(target: Target) -> bool:
     """There is room, and no debug lines are written any more."""
-    used = int(target.run("verifier", "df --output=pcent /srv | tail -1").stdout.strip(" %\n"))
-    return used < 80 and '"log_level": "info"' in target.run("verifier", "cat /srv/checkout/checkout.json").stdout
+    return (
+        used(target) < 80 and '"log_level": "info"' in target.run("verifier", "cat /srv/checkout/checkout.json").stdout
+    )
 
 
 CASE = Case(
@@ -21,6 +27,7 @@ CASE = Case(
     service=checkout(Fault.NONE),
     labels={"alertname": "CheckoutDiskFilling", "severity": "critical", "env": PRODUCTION, "mountpoint": "/srv"},
     gone=gone,
+    ripe=lambda target: used(target) >= 85,
     bad=(
         Bad(
             name="the fix makes room, and leaves the level of the log",

@@ -67,6 +67,7 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
         production = world.targets[PRODUCTION]
         settings = _settings(folder / "home", shelf, images, world)
         _write_secrets(settings, world, case)
+        wait(lambda: case.ripe(production), 120, "the fault to come so far that its alert fires")
         before = _state(case, production)
         box = stack.enter_context(_running(settings))
         begun = time.monotonic()
