@@ -250,6 +250,8 @@ def test_alert_send_takes_a_file_that_is_there(signalbox: Signalbox) -> None:
 
 
 def test_runbook_lint_says_that_ours_are_clean(signalbox: Signalbox) -> None:
+    (signalbox.folder / "images" / "terraform").mkdir(parents=True)  # who uses Terraform brings an image with it
+
     said = signalbox("runbook", "lint")
 
     assert said.code == 0
