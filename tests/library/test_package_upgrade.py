@@ -1,0 +1,80 @@
+"""What apply.sh of package-upgrade does on a target whose repository is not to be trusted; here the target is a folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from demo.stage import ROOT
+from tests.library.package_upgrade import BUILT, CVE, FIXED, PACKAGE, data, pinned
+
+SSH = '#!/bin/sh\n# The target: this machine.\nshift 2\nexec sh -c "$1"\n'
+DEB = f"{PACKAGE}_{FIXED}_all.deb"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """The service's folder as it lies on a target; nobody runs the service."""
+    for name, content in data("").items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "catalog"
+
+
+def apply(catalog: Path) -> subprocess.CompletedProcess[str]:
+    """Run it with the advisory's pin. It does not wait for a service that is not there."""
+    away = catalog.parent
+    advisory = json.loads((ROOT / "runbooks" / "package-upgrade" / "advisories.json").read_text())[CVE]
+    (away / "package.sha256").write_text(f"{advisory['sha256']}  {DEB}\n")
+    text = (ROOT / "runbooks" / "package-upgrade" / "apply.sh").read_text()
+    for old, new in (("/step/artefact", str(away)), ("/srv/catalog", str(catalog)), ("touch drain\n", "exit 0\n")):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (away / "ssh").write_text(SSH)
+    (away / "ssh").chmod(0o755)
+    environment = {**BUILT, "PATH": f"{away}:{BUILT['PATH']}", "TMPDIR": str(away)}
+    return subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """What lies under a folder."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_packages_have_the_bytes_that_the_advisory_pins() -> None:
+    assert pinned(), "dpkg-deb builds other bytes here: say so in advisories.json, or the good run cannot succeed"
+
+
+def test_the_pinned_version_is_installed_and_the_root_of_before_is_kept(catalog: Path) -> None:
+    before = files(catalog / "root")
+
+    done = apply(catalog)
+
+    assert done.returncode == 0, done.stderr
+    assert f"Version: {FIXED}\n" in (catalog / "root/var/lib/dpkg/status").read_text()
+    assert files(catalog / "root.before") == before
+
+
+def test_other_bytes_than_the_pinned_are_refused_and_nothing_is_changed(catalog: Path) -> None:
+    deb = catalog / "repo" / DEB
+    deb.write_bytes(deb.read_bytes().replace(b"int(price)", b"bad(price)"))
+    before = files(catalog)
+
+    done = apply(catalog)
+
+    assert done.returncode != 0
+    assert "has other bytes than the pin" in done.stderr
+    assert files(catalog) == before
+
+
+def test_once_more_it_keeps_the_root_of_before(catalog: Path) -> None:
+    before = files(catalog / "root")
+    assert apply(catalog).returncode == 0
+
+    assert apply(catalog).returncode == 0
+
+    assert files(catalog / "root.before") == before
