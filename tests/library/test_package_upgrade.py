@@ -1,8 +1,9 @@
-"""What apply.sh of package-upgrade does on a target whose repository is not to be trusted; here the target is a folder."""
+"""What the scripts of package-upgrade do when something is not as it should be; here the target is a folder."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,12 +26,12 @@ def catalog(tmp_path: Path) -> Path:
     return tmp_path / "catalog"
 
 
-def apply(catalog: Path) -> subprocess.CompletedProcess[str]:
+def run(script: str, catalog: Path) -> subprocess.CompletedProcess[str]:
     """Run it with the advisory's pin. It does not wait for a service that is not there."""
     away = catalog.parent
     advisory = json.loads((ROOT / "runbooks" / "package-upgrade" / "advisories.json").read_text())[CVE]
     (away / "package.sha256").write_text(f"{advisory['sha256']}  {DEB}\n")
-    text = (ROOT / "runbooks" / "package-upgrade" / "apply.sh").read_text()
+    text = (ROOT / "runbooks" / "package-upgrade" / script).read_text()
     for old, new in (("/step/artefact", str(away)), ("/srv/catalog", str(catalog)), ("touch drain\n", "exit 0\n")):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -52,7 +53,7 @@ def test_the_packages_have_the_bytes_that_the_advisory_pins() -> None:
 def test_the_pinned_version_is_installed_and_the_root_of_before_is_kept(catalog: Path) -> None:
     before = files(catalog / "root")
 
-    done = apply(catalog)
+    done = run("apply.sh", catalog)
 
     assert done.returncode == 0, done.stderr
     assert f"Version: {FIXED}\n" in (catalog / "root/var/lib/dpkg/status").read_text()
@@ -64,7 +65,7 @@ def test_other_bytes_than_the_pinned_are_refused_and_nothing_is_changed(catalog:
     deb.write_bytes(deb.read_bytes().replace(b"int(price)", b"bad(price)"))
     before = files(catalog)
 
-    done = apply(catalog)
+    done = run("apply.sh", catalog)
 
     assert done.returncode != 0
     assert "has other bytes than the pin" in done.stderr
@@ -73,8 +74,31 @@ def test_other_bytes_than_the_pinned_are_refused_and_nothing_is_changed(catalog:
 
 def test_once_more_it_keeps_the_root_of_before(catalog: Path) -> None:
     before = files(catalog / "root")
-    assert apply(catalog).returncode == 0
+    assert run("apply.sh", catalog).returncode == 0
 
-    assert apply(catalog).returncode == 0
+    assert run("apply.sh", catalog).returncode == 0
 
     assert files(catalog / "root.before") == before
+
+
+def test_undone_it_is_as_before_byte_for_byte(catalog: Path) -> None:
+    before = files(catalog / "root")
+    assert run("apply.sh", catalog).returncode == 0
+
+    done = run("rollback.sh", catalog)
+
+    assert done.returncode == 0, done.stderr
+    assert files(catalog / "root") == before
+    assert not (catalog / "root.before").exists()
+
+
+def test_an_earlier_upgrade_is_not_undone(catalog: Path) -> None:
+    shutil.copytree(catalog / "root", catalog / "root.before")
+    (catalog / "root/installed.sha256").write_text("the pin of another CVE\n")
+    before = files(catalog)
+
+    done = run("rollback.sh", catalog)
+
+    assert done.returncode == 0, done.stderr
+    assert "nothing to undo" in done.stdout
+    assert files(catalog) == before
