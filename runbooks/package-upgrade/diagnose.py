@@ -14,6 +14,7 @@ from pathlib import Path
 
 ADVISORIES = Path("/step/runbook/advisories.json")
 DATABASE = "/srv/catalog/root/var/lib/dpkg"
+NO_SUCH_PACKAGE = 1
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+~:-]{0,60}", re.ASCII)
 
 
@@ -41,10 +42,10 @@ def diagnose(said: str, advisory: object, package: str, fixed: str) -> dict[str,
 def main() -> None:
     """Look and print."""
     cve, package, fixed = sys.argv[1:]
-    # the package is one of the runbook's list: see its inputs
+    # the package is one of a list: see the runbook's inputs
     look = f"dpkg-query --admindir={DATABASE} -W -f='${{db:Status-Status}} ${{Version}}' {package}"
     looked = subprocess.run(["ssh", "target", "--", look], capture_output=True, text=True, check=False)
-    if looked.returncode != 0:
+    if looked.returncode not in {0, NO_SUCH_PACKAGE}:
         sys.exit(f"could not look at the target: {looked.stderr.strip()}")
     print(json.dumps(diagnose(looked.stdout, json.loads(ADVISORIES.read_text()).get(cve), package, fixed)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from demo.stage import ROOT
 from tests.library.package_upgrade import BUILT, CVE, FIXED, PACKAGE, data, pinned
 
 SSH = '#!/bin/sh\n# The target: this machine.\nshift 2\nexec sh -c "$1"\n'
+FOLDER = ROOT / "runbooks" / "package-upgrade"
 DEB = f"{PACKAGE}_{FIXED}_all.deb"
 
 
@@ -29,9 +31,8 @@ def catalog(tmp_path: Path) -> Path:
 def run(script: str, catalog: Path) -> subprocess.CompletedProcess[str]:
     """Run it with the advisory's pin. It does not wait for a service that is not there."""
     away = catalog.parent
-    advisory = json.loads((ROOT / "runbooks" / "package-upgrade" / "advisories.json").read_text())[CVE]
-    (away / "package.sha256").write_text(f"{advisory['sha256']}  {DEB}\n")
-    text = (ROOT / "runbooks" / "package-upgrade" / script).read_text()
+    (away / "package.sha256").write_text(f"{_advisory()['sha256']}  {DEB}\n")
+    text = (FOLDER / script).read_text()
     for old, new in (("/step/artefact", str(away)), ("/srv/catalog", str(catalog)), ("touch drain\n", "exit 0\n")):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -41,6 +42,11 @@ def run(script: str, catalog: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+def _advisory() -> dict[str, str]:
+    advisories: dict[str, dict[str, str]] = json.loads((FOLDER / "advisories.json").read_text())
+    return advisories[CVE]
+
+
 def files(root: Path) -> dict[str, bytes]:
     """What lies under a folder."""
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -48,6 +54,27 @@ def files(root: Path) -> dict[str, bytes]:
 
 def test_the_packages_have_the_bytes_that_the_advisory_pins() -> None:
     assert pinned(), "dpkg-deb builds other bytes here: say so in advisories.json, or the good run cannot succeed"
+
+
+@pytest.mark.parametrize(
+    ("said", "fixed", "state"),
+    [
+        ("installed 2.4.0-1", FIXED, "vulnerable"),
+        ("installed 2.4.1-1", FIXED, "vulnerable"),
+        ("installed 2.4.2-1", FIXED, "not_affected"),
+        ("installed 2.4.10-1", FIXED, "not_affected"),
+        ("installed 2.4.2-1~rc1", FIXED, "vulnerable"),
+        ("config-files 2.4.0-1", FIXED, "unknown"),
+        ("installed 2.4.0-1; rm", FIXED, "unknown"),
+        ("installed", FIXED, "unknown"),
+        ("", FIXED, "unknown"),
+        ("installed 2.4.0-1", "2.4.3-1", "unknown"),
+    ],
+)
+def test_the_diagnosis_compares_as_dpkg_does_and_knows_what_it_does_not_know(said: str, fixed: str, state: str) -> None:
+    diagnose = runpy.run_path(str(FOLDER / "diagnose.py"))["diagnose"]
+    assert diagnose(said, _advisory(), PACKAGE, fixed)["state"] == state
+    assert diagnose(said, None, PACKAGE, fixed)["state"] == "unknown"
 
 
 def test_the_pinned_version_is_installed_and_the_root_of_before_is_kept(catalog: Path) -> None:
