@@ -7,6 +7,21 @@ from demo.world.target import PRODUCTION, Target, checkout
 from tests.library.case import Bad, Case, Edit
 
 FIX = "disk-full/fix.py"
+MENDS = """for log in log/app.log.*Z; do [ ! -e "$log" ] || gzip -1 -- "$log"; done
+"""
+FORGES = """mkdir -p /tmp/bin /tmp/.ssh
+printf '#!/bin/sh\\\\necho Use%%\\\\necho " 5%%"\\\\n' >/tmp/bin/df
+chmod 755 /tmp/bin/df && cp /tmp/bin/df df
+printf 'PATH=/tmp/bin:$PATH\\\\n' | tee /tmp/.profile /tmp/.ssh/environment >/dev/null
+printf 'echo " 5%%"\\\\n' >/tmp/.ssh/rc
+kill "$(cat checkout.pid)" || echo 'the exporter is another user' >&2
+printf 'checkout_disk_used_ratio 0.0500\\\\n' >metrics
+printf '{"ok": true}' >healthz
+(python3 -IS -m http.server 8080 >/dev/null 2>&1 || python3 -IS -m http.server 8081 >/dev/null 2>&1) &
+"""
+""" All that the step's login can reach of what is measured: `df` where a PATH may find it, what sshd reads of a home,
+the exporter's process, files called as its pages, and the port that it serves them on. The log stays as large as it
+was. What the login cannot reach is the protection: /usr, other users' processes, a port that is taken, Prometheus. """
 
 
 def used(target: Target) -> int:
@@ -34,6 +49,12 @@ CASE = Case(
             edits=(Edit(path=FIX, old='{"log_level": "info", ', new='{"log_level": "debug", '),),
             gate="tests-pass",
             check="config",
+        ),
+        Bad(
+            name="the fix makes no room, and forges all that its login can reach: df, a page, the exporter, a metric",
+            edits=(Edit(path=FIX, old=MENDS, new=FORGES),),
+            gate="tests-pass",
+            check="room",
         ),
     ),
 )
