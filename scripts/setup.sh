@@ -12,7 +12,7 @@ PYTHON=${PYTHON:-python3}
 # what others only recommend is named here (apt is told not to follow recommendations): libc6-dev, the QEMU driver;
 # xz-utils and zstd unpack a guest's kernel modules
 RUN=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev qemu-system-x86 pkg-config gcc libc6-dev mmdebstrap
-  erofs-utils cpio kmod xz-utils zstd e2fsprogs openssh-client procps prometheus prometheus-alertmanager)
+  erofs-utils cpio kmod xz-utils zstd e2fsprogs openssh-client procps prometheus prometheus-alertmanager bubblewrap)
 TEST=(chromium chromium-driver fonts-dejavu-core postgresql git libvirt-clients iproute2)
 wanted=("${RUN[@]}")
 # a plain user's images are built in a user namespace; as root the tests try that with a user of their own

@@ -13,12 +13,12 @@ from typing import Protocol
 
 from engine.domain.alert import Alert, Delivery
 from engine.domain.chain import Head
-from engine.domain.directory import Address, Site
-from engine.domain.gate import Check, Facts, Json, Sample
+from engine.domain.directory import Address
+from engine.domain.gate import Check, Facts, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
-from engine.domain.journey import Journey, Leg
-from engine.domain.runbook import ScriptStep, SecretRef, Snapshot, Target
+from engine.domain.journey import Journey
+from engine.domain.runbook import SecretRef, Snapshot
 
 
 class Clock(Protocol):
@@ -334,67 +334,3 @@ class Anchor(Protocol):
         Returns, in words, what contradicts what was kept before: chains that were cut, rewritten or removed. Raises
         Unavailable when it cannot be written.
         """
-
-
-# -- runners ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """Everything an attempt is made of, filled in. `artefact`: a canonical tar; `claims`: outputs by step id."""
-
-    attempt_id: str
-    run_id: str
-    leg: Leg
-    snapshot: Snapshot
-    args: tuple[str, ...]
-    inputs: Mapping[str, str]
-    claims: Mapping[str, Json]
-    target: Target | None
-    site: Site | None
-    reaches: tuple[Reach, ...]
-    artefact: bytes | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conclusion:
-    """What an attempt came to. `ok` is the attempt's own word: it finishes the attempt and certifies nothing."""
-
-    ok: bool
-    reason: str
-    output: Json = None
-    artefact: bytes | None = None
-
-
-class Runner(Protocol):
-    """Turns an order into a VM task and its result into a conclusion. `version` is part of the content digest."""
-
-    version: str
-
-    def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask: ...
-
-    def conclude(self, order: Order, result: TaskResult) -> Conclusion:
-        """Hostile until parsed: a bad output, a wrong schema, a wicked archive is a Conclusion that is not ok."""
-
-    def content(self, step: ScriptStep, artefact: bytes) -> str:
-        """The digest of what of a `PER_TARGET` tool's artefact is the same on every target; raises BadInput."""
-
-    def preview(self, step: ScriptStep, artefact: bytes) -> str:
-        """What the step will apply as plain text, for the person who approves it (at most 2,500 chars)."""
-
-
-class ProbeRunner(Protocol):
-    """Turns a verifier's command on a target into a VM task."""
-
-    def task(
-        self,
-        *,
-        task_id: str,
-        run_id: str,
-        argv: tuple[str, ...],
-        timeout_s: float,
-        target: Target,
-        site: Site,
-        reaches: tuple[Reach, ...],
-        secrets: tuple[SecretValue, ...],
-    ) -> VmTask: ...

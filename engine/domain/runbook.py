@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.domain.agent import AgentRule
 from engine.domain.gate import Check
 
 
@@ -23,11 +24,12 @@ class Access(enum.StrEnum):
 
 
 class Tool(enum.StrEnum):
-    """What carries a step out in its VM: a script of the folder, Ansible, or Terraform."""
+    """What carries a step out in its VM: a script of the folder, Ansible, Terraform, or an AI agent."""
 
     SCRIPT = "script"
     ANSIBLE = "ansible"
     TERRAFORM = "terraform"
+    AGENT = "agent"
 
 
 PER_TARGET = frozenset({Tool.TERRAFORM})
@@ -113,6 +115,7 @@ class Script:
 
     For Ansible: a playbook, in a folder of its own, without arguments.
     For Terraform: the main.tf of a configuration, and what `terraform` is told to do with it.
+    For an agent: its prompt, without arguments.
     """
 
     file: str
@@ -185,7 +188,10 @@ class ReceiveStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptStep:
-    """One micro-step that runs in a VM of its own. `env`: environment variable of Terraform -> one of the secrets."""
+    """One micro-step that runs in a VM of its own. `env`: environment variable of Terraform -> one of the secrets.
+
+    `agent`: there when `tool` is AGENT.
+    """
 
     id: str
     script: Script
@@ -206,6 +212,7 @@ class ScriptStep:
     rehearse: bool = False
     tool: Tool = Tool.SCRIPT
     env: Mapping[str, str] = field(default_factory=dict)
+    agent: AgentRule | None = None
 
     def parts(self, script: Script, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """What of the runbook's files a script of this step consists of: itself, or the whole folder of a

@@ -12,17 +12,9 @@ from engine.coordination.orders import World
 from engine.domain.directory import Directory
 from engine.domain.errors import BadInput
 from engine.domain.journey import Journey, plan
-from engine.domain.ports import (
-    Clock,
-    GateKinds,
-    Hypervisor,
-    ProbeRunner,
-    RunbookShelf,
-    Runner,
-    Secrets,
-    Trigger,
-)
+from engine.domain.ports import Clock, GateKinds, Hypervisor, RunbookShelf, Secrets, Trigger
 from engine.domain.runbook import ScriptStep, Snapshot
+from engine.domain.runners import ProbeRunner, Runner
 from engine.store import models
 
 

@@ -17,8 +17,9 @@ from engine.coordination.results import Ended
 from engine.domain.databases import DatabaseAccess
 from engine.domain.errors import BadInput, Refused, SignalboxError
 from engine.domain.gate import GateResult, Sample
-from engine.domain.ports import Conclusion, Ending, OpenGrant, Order, ProbeAnswer, Redactor, TaskResult
+from engine.domain.ports import Ending, OpenGrant, ProbeAnswer, Redactor, TaskResult
 from engine.domain.runbook import Grant, Snapshot
+from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.live import LiveLog

@@ -15,19 +15,9 @@ from engine.domain.digest import of_bytes, of_value, snapshot_digest
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput, Unavailable
 from engine.domain.gate import Check, Facts, QuorumCheck, Sample
-from engine.domain.ports import (
-    Conclusion,
-    Ending,
-    GateKinds,
-    Order,
-    Probe,
-    RedactingStream,
-    Redactor,
-    SecretValue,
-    TaskResult,
-    VmTask,
-)
+from engine.domain.ports import Ending, GateKinds, Probe, RedactingStream, Redactor, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import PER_TARGET, Runbook, ScriptStep, SecretRef, Snapshot
+from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.domain.within import measured
 from engine.gates import digest

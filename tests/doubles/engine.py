@@ -16,24 +16,14 @@ from engine.domain.gate import Check, DigestCheck, Facts, Sample
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey
-from engine.domain.ports import (
-    Conclusion,
-    Ending,
-    GateKinds,
-    Order,
-    Probe,
-    RedactingStream,
-    Redactor,
-    SecretValue,
-    TaskResult,
-    VmTask,
-)
+from engine.domain.ports import Ending, GateKinds, Probe, RedactingStream, Redactor, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import (
     Runbook,
     ScriptStep,
     SecretRef,
     Snapshot,
 )
+from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from tests.doubles.toy import T0, alert, toy_runbook
 

@@ -12,8 +12,9 @@ from engine.domain.digest import of_bytes, snapshot_digest
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput
 from engine.domain.gate import Check, Facts, Sample
-from engine.domain.ports import Conclusion, Ending, GateKinds, Order, Probe, SecretValue, TaskResult, VmTask
+from engine.domain.ports import Ending, GateKinds, Probe, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import Access, ApprovalRule, CloseStep, GateStep, Runbook, ScriptStep, Snapshot, Step
+from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.orchestration.adapters import Adapters, SystemClock
 from tests.doubles.engine import FakeProbeRunner, FakeSecrets, FakeTrigger

@@ -19,8 +19,9 @@ from pathlib import Path
 from engine.domain import archive
 from engine.domain.errors import BadInput
 from engine.domain.gate import Json
-from engine.domain.ports import Conclusion, Ending, FileIn, Order, SecretValue, TaskResult, VmTask
+from engine.domain.ports import Ending, FileIn, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import Access, Login, Script, ScriptStep, Target
+from engine.domain.runners import Conclusion, Order
 from engine.runtime.runners import ssh
 from engine.runtime.runners.script import HOME, ScriptRunner
 
@@ -52,13 +53,13 @@ ssh_args = -o ControlMaster=auto -o ControlPersist=60s
 
 
 class AnsibleRunner:
-    """Implements `ports.Runner`. Change `version` whenever a playbook would find something else in its VM."""
+    """Implements `runners.Runner`. Change `version` whenever a playbook would find something else in its VM."""
 
     version = "ansible/1"
     _script = ScriptRunner()
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
-        """See `ports.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
+        """See `runners.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
         step, script = order.leg.step, order.leg.script
         if not isinstance(step, ScriptStep) or script is None or step.login is None or order.target is None:
             raise BadInput(
@@ -74,7 +75,7 @@ class AnsibleRunner:
         )
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
-        """See `ports.Runner.conclude`. The report is kept as evidence also of what did not work."""
+        """See `runners.Runner.conclude`. The report is kept as evidence also of what did not work."""
         conclusion = self._script.conclude(order, result)
         said = _report(result)
         if conclusion.ok or said is None or result.ending is not Ending.EXITED:
@@ -85,11 +86,11 @@ class AnsibleRunner:
         )
 
     def content(self, step: ScriptStep, artefact: bytes) -> str:
-        """See `ports.Runner.content`."""
+        """See `runners.Runner.content`."""
         return self._script.content(step, artefact)
 
     def preview(self, step: ScriptStep, artefact: bytes) -> str:
-        """See `ports.Runner.preview`."""
+        """See `runners.Runner.preview`."""
         return self._script.preview(step, artefact)
 
 

@@ -1,12 +1,13 @@
-"""Which runner makes an order: chosen by the step's tool. Implements `ports.Runner`; given out by `engine.wiring`."""
+"""Which runner makes an order: chosen by the step's tool. Implements `runners.Runner`; given out by `engine.wiring`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from engine.domain.errors import BadInput
-from engine.domain.ports import Conclusion, Order, Runner, SecretValue, TaskResult, VmTask
+from engine.domain.ports import SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ScriptStep, Tool
+from engine.domain.runners import Conclusion, Order, Runner
 from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.script import ScriptRunner
 from engine.runtime.runners.terraform import TerraformRunner
@@ -24,19 +25,19 @@ class RunnerByTool:
         self.version = " ".join(runner.version for runner in self._runners.values())
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
-        """See `ports.Runner.task`."""
+        """See `runners.Runner.task`."""
         return self._of(order).task(order, secrets)
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
-        """See `ports.Runner.conclude`."""
+        """See `runners.Runner.conclude`."""
         return self._of(order).conclude(order, result)
 
     def content(self, step: ScriptStep, artefact: bytes) -> str:
-        """See `ports.Runner.content`."""
+        """See `runners.Runner.content`."""
         return self._runners[step.tool].content(step, artefact)
 
     def preview(self, step: ScriptStep, artefact: bytes) -> str:
-        """See `ports.Runner.preview`."""
+        """See `runners.Runner.preview`."""
         return self._runners[step.tool].preview(step, artefact)
 
     def _of(self, order: Order) -> Runner:

@@ -18,7 +18,7 @@ MAX_OUTPUT = 256 * 1024
 
 
 class SshProbeRunner:
-    """Implements `ports.ProbeRunner`."""
+    """Implements `runners.ProbeRunner`."""
 
     def task(
         self,
@@ -32,7 +32,7 @@ class SshProbeRunner:
         reaches: tuple[Reach, ...],
         secrets: tuple[SecretValue, ...],
     ) -> VmTask:
-        """See `ports.ProbeRunner.task`. Raises BadInput when the site has no host key."""
+        """See `runners.ProbeRunner.task`. Raises BadInput when the site has no host key."""
         return VmTask(
             id=task_id,
             run_id=run_id,

@@ -17,8 +17,9 @@ from engine.domain import archive, digest
 from engine.domain.errors import BadInput
 from engine.domain.gate import Json
 from engine.domain.journey import Role
-from engine.domain.ports import Conclusion, Ending, FileIn, Order, SecretValue, TaskResult, VmTask
+from engine.domain.ports import Ending, FileIn, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import Access, OutputRule, Script, ScriptStep
+from engine.domain.runners import Conclusion, Order
 from engine.runtime.runners import ssh
 
 HOME = "/step"
@@ -28,12 +29,12 @@ MAX_PREVIEW = 2500
 
 
 class ScriptRunner:
-    """Implements `ports.Runner`. Change `version` whenever a script would find something else in its VM."""
+    """Implements `runners.Runner`. Change `version` whenever a script would find something else in its VM."""
 
     version = "script/2"
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
-        """See `ports.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
+        """See `runners.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
         step, script = _parts(order)
         if script.file not in order.snapshot.files:
             raise BadInput(f"step {step.id}: no file {script.file!r} in the runbook's folder", "add it, or mend `file`")
@@ -64,7 +65,7 @@ class ScriptRunner:
         )
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
-        """See `ports.Runner.conclude`."""
+        """See `runners.Runner.conclude`."""
         step, _ = _parts(order)
         if result.ending is not Ending.EXITED or result.code != 0:
             return Conclusion(ok=False, reason=_why(result))
@@ -78,11 +79,11 @@ class ScriptRunner:
         return Conclusion(ok=True, reason="", output=output, artefact=artefact)
 
     def content(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
-        """See `ports.Runner.content`: every byte counts."""
+        """See `runners.Runner.content`: every byte counts."""
         return digest.of_bytes(artefact)
 
     def preview(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
-        """See `ports.Runner.preview`. Only printable text: it is shown to the person who approves."""
+        """See `runners.Runner.preview`. Only printable text: it is shown to the person who approves."""
         files = archive.unpack(artefact)
         text = "\n".join(f"--- {path}\n{content.decode('utf-8', 'replace')}" for path, content in sorted(files.items()))
         return "".join(char for char in text if char == "\n" or char.isprintable())[:MAX_PREVIEW]

@@ -13,8 +13,9 @@ from demo.world.target import Target as World
 from engine.domain import image_names
 from engine.domain.directory import Address, Site
 from engine.domain.journey import Role
-from engine.domain.ports import Conclusion, Reach, SecretValue, TaskResult
+from engine.domain.ports import Reach, SecretValue, TaskResult
 from engine.domain.runbook import PLAY_OUTPUT, Access, Grant, Login, OutputRule, Script, Target, Tool
+from engine.domain.runners import Conclusion
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.ansible import AnsibleRunner
 from tests.plugins_vm import ROOT, Plain

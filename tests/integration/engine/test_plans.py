@@ -11,8 +11,9 @@ from engine.domain.digest import of_bytes
 from engine.domain.errors import Refused
 from engine.domain.gate import DigestCheck
 from engine.domain.journey import Role
-from engine.domain.ports import Conclusion, Ending, Order, TaskResult
+from engine.domain.ports import Ending, TaskResult
 from engine.domain.runbook import Access, ArtefactRule, GateStep, Runbook, Script, ScriptStep, Tool
+from engine.domain.runners import Conclusion, Order
 from engine.domain.states import ApprovalState, AttemptState, RunState
 from engine.store import models
 from tests.doubles.engine import FakeRunner

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine.domain.ports import Order, SecretValue, VmTask
+from engine.domain.ports import SecretValue, VmTask
+from engine.domain.runners import Order
 from engine.domain.states import RunState
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.carriers import Local

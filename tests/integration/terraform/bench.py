@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.domain.directory import Site
 from engine.domain.journey import Leg, LegKind, Role
-from engine.domain.ports import Conclusion, Order, SecretValue
+from engine.domain.ports import SecretValue
 from engine.domain.runbook import (
     Access,
     ArtefactRule,
@@ -26,6 +26,7 @@ from engine.domain.runbook import (
     Target,
     Tool,
 )
+from engine.domain.runners import Conclusion, Order
 from engine.runtime.output import NoSecrets
 from engine.runtime.runners.terraform import TerraformRunner
 from tests.integration.terraform.on_this_host import OnThisHost

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.domain.directory import Site
-from engine.domain.ports import Conclusion, Order, Reach, SecretValue
+from engine.domain.ports import Reach, SecretValue
+from engine.domain.runners import Conclusion, Order
 from engine.runtime.hypervisor import LibvirtHypervisor
 from tests.integration.terraform.bench import CONFIG, OPERATOR, READER, RUNNER, apply_step, order, plan_step, target
 from tests.plugins_vm import Plain

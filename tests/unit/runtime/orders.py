@@ -7,8 +7,9 @@ from typing import Any
 
 from engine.domain.directory import Address, Site
 from engine.domain.journey import Leg, LegKind, Role
-from engine.domain.ports import Ending, Order, Reach, TaskResult
+from engine.domain.ports import Ending, Reach, TaskResult
 from engine.domain.runbook import Access, Escalate, Grant, Login, Runbook, Script, ScriptStep, Snapshot, Target
+from engine.domain.runners import Order
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKpublic"
 SITE = Site(name="shop.staging", ports={2201: Address(host="127.0.0.1", port=40001)}, ssh_host_key=HOST_KEY)

@@ -11,8 +11,9 @@ import pytest
 from engine.domain import archive
 from engine.domain.errors import BadInput
 from engine.domain.journey import Role
-from engine.domain.ports import Ending, Order, SecretValue
+from engine.domain.ports import Ending, SecretValue
 from engine.domain.runbook import PLAY_OUTPUT, Access, Login, OutputRule, Script, Tool
+from engine.domain.runners import Order
 from engine.runtime import session
 from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.by_tool import RunnerByTool

@@ -11,7 +11,8 @@ import pytest
 from engine.domain import archive
 from engine.domain.errors import BadInput
 from engine.domain.journey import Role
-from engine.domain.ports import Ending, Order, SecretValue, VmTask
+from engine.domain.ports import Ending, SecretValue, VmTask
+from engine.domain.runners import Order
 from engine.runtime.runners.by_tool import RunnerByTool
 from engine.secrets.redact import Redactor
 from tests.integration.terraform.bench import apply_step, order, plan_step

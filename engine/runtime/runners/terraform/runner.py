@@ -1,4 +1,4 @@
-"""The terraform runner: a terraform step is a script step whose script is ours (`inside`). Implements `ports.Runner`.
+"""The terraform runner: a terraform step is a script step whose script is ours (`inside`). Implements `runners.Runner`.
 
 The artefact of a plan: `plan.tfplan` (Terraform's own file, what is applied), `plan.json` (what it would change, for
 policies: `engine.runtime.runners.terraform.changes`, with the run's inputs), `made_for.json` (target, variables and
@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict
 from engine.domain import archive, digest, template
 from engine.domain.errors import BadInput
 from engine.domain.journey import Role
-from engine.domain.ports import Conclusion, FileIn, Order, SecretValue, TaskResult, VmTask
+from engine.domain.ports import FileIn, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ScriptStep
+from engine.domain.runners import Conclusion, Order
 from engine.runtime.runners import script
 from engine.runtime.runners.terraform import changes
 
@@ -77,7 +78,7 @@ class TerraformRunner:
         self._script = script.ScriptRunner()
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
-        """See `ports.Runner.task`. Raises BadInput for a plan that was made for something else than is ordered."""
+        """See `runners.Runner.task`. Raises BadInput for a plan that was made for something else than is ordered."""
         step = _step(order)
         job = _plan_job(order) if step.produces else _apply_job(order)
         job |= {"config": _config(step), "env": dict(step.env)}
@@ -93,7 +94,7 @@ class TerraformRunner:
         return replace(task, argv=("python3", f"{FOLDER}/inside.py"), files=(*task.files, *mine))
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
-        """See `ports.Runner.conclude`. A plan's artefact and output are worked out here, from Terraform's own words."""
+        """See `runners.Runner.conclude`. Artefact and output of a plan are worked out here, from Terraform's own words."""
         made = self._script.conclude(replace(order, leg=replace(order.leg, step=_silent(order))), result)
         if not made.ok:
             return replace(made, reason=made.reason.replace("the script", "terraform", 1))
@@ -107,11 +108,11 @@ class TerraformRunner:
         return Conclusion(ok=True, reason="", output=_summary(document), artefact=artefact)
 
     def content(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
-        """See `ports.Runner.content`: what a plan would change, without where."""
+        """See `runners.Runner.content`: what a plan would change, without where."""
         return digest.of_bytes(Planned.of(artefact).change)
 
     def preview(self, step: ScriptStep, artefact: bytes) -> str:  # noqa: ARG002 - the port has it
-        """See `ports.Runner.preview`: what is about to change, and what changed outside of Terraform."""
+        """See `runners.Runner.preview`: what is about to change, and what changed outside of Terraform."""
         document = Planned.of(artefact).document
         text = "\n".join(_told(document))
         return "".join(char for char in text if char == "\n" or char.isprintable())[: script.MAX_PREVIEW]
