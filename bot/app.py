@@ -18,6 +18,7 @@ from bot.slack.pacing import Pace
 from bot.slack.sender import Sender
 from bot.slack.workspace import Workspace
 from bot.web.alerts import MAX_BODY, Receiver
+from bot.web.gateway import Gateway
 from bot.web.pages import Pages
 from bot.web.probes import Probes
 from bot.web.safety import add_headers
@@ -43,6 +44,7 @@ def create_app(service: Service, options: BotOptions) -> web.Application:
     app.on_startup.append(_give_threads)
     app.on_response_prepare.append(add_headers)
     app.router.add_post("/alerts/{source}", Receiver(service).post)
+    app.router.add_get("/v1/runs/{run}", Gateway(service, options.api_token).run)
     pages = Pages(service, options.public_url)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{number}", pages.incident)

@@ -33,6 +33,7 @@ def options(settings: Settings) -> BotOptions:
         slack_bot_token=token.get_secret_value() if token else "",
         slack_signing_secret=secret.get_secret_value() if secret else "",
         slack_api_url=settings.slack_api_url,
+        api_token=settings.api_token.get_secret_value() if settings.api_token else "",
         feed_channel=settings.slack_feed_channel,
         invite=settings.slack_invite or settings.approvers,
     )

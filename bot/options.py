@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BotOptions:
-    """Addresses, names and the two Slack secrets (never printed: `repr` leaves them out).
+    """Addresses, names and secrets (never printed: `repr` leaves them out).
 
-    `feed_channel` is a channel's name or id; `invite` are user ids. Without both secrets Slack stays unconnected:
-    pages and alerts work, and `/healthz` says what is missing.
+    `api_token`: what may ask GET /v1/runs; without it nobody may. `feed_channel` is a channel's name or id, `invite` are
+    user ids. Without both secrets of Slack it stays unconnected: pages and alerts work, and `/healthz` says what is
+    missing.
     """
 
     public_url: str
@@ -18,6 +19,7 @@ class BotOptions:
     slack_signing_secret: str = field(default="", repr=False)
     slack_api_url: str = "https://slack.com/api/"
     feed_channel: str = "signalbox"
+    api_token: str = field(default="", repr=False)
     invite: tuple[str, ...] = ()
 
     @property

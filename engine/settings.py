@@ -76,6 +76,9 @@ class Settings(BaseModel):
     alertmanager_token: SecretStr | None = Field(
         None, description="what Alertmanager sends; two, while one is replaced"
     )
+    api_token: SecretStr | None = Field(
+        None, description="what may ask GET /v1/runs/ID where a run stands; without it nobody may"
+    )
     prometheus_url: str = Field("", description="the Prometheus that gates ask; without it they are errors")
     slack_bot_token: SecretStr | None = Field(None, description="the bot token of the Slack app (xoxb-...)")
     slack_signing_secret: SecretStr | None = Field(None, description="proves that a request comes from Slack")

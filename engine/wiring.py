@@ -233,6 +233,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             settings.slack_bot_token,
             settings.slack_signing_secret,
             settings.alertmanager_token,
+            settings.api_token,
             settings.anchor_key,
         ):
             if value is not None:

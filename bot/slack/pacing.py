@@ -9,15 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from engine.domain.rate import Bucket, Rate, full
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`burst` at once, then `per_minute`. The sum stays under the tier in any sixty seconds."""
-
-    burst: int
-    per_minute: float
-
-
+# of each: the sum stays under the tier in any sixty seconds
 TIER_2 = Rate(5, 14)
 TIER_3 = Rate(12, 36)
 POSTS_TO_A_CHANNEL = Rate(4, 50)
@@ -34,23 +28,7 @@ RATES = {
     "auth.test": TIER_3,
     "chat.getPermalink": TIER_3,
 }
-TINY = 1e-6
-""" A rest of rounding is no reason to wait. """
 POST = "chat.postMessage"
-
-
-@dataclass(slots=True)
-class _Bucket:
-    rate: Rate
-    level: float
-    at: float
-
-    def wait_s(self, now: float) -> float:
-        """Fill up; how long until one more call is all right (0: now)."""
-        speed = self.rate.per_minute / 60
-        self.level = min(float(self.rate.burst), self.level + (now - self.at) * speed)
-        self.at = now
-        return max(0.0, (1 - self.level) / speed) if self.level < 1 - TINY else 0.0
 
 
 class Paced(Exception):
@@ -66,7 +44,7 @@ class Pace:
     """One per workspace. `clock` gives monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
     _blocked: dict[str, float] = field(default_factory=dict)
 
     def _keys(self, method: str, channel: str) -> list[tuple[str, Rate]]:
@@ -77,9 +55,7 @@ class Pace:
     def take(self, method: str, channel: str = "") -> float:
         """Reserve one call: 0 when it may be made now, otherwise the seconds to wait (nothing is reserved then)."""
         now = self.clock()
-        buckets = [
-            self._buckets.setdefault(key, _Bucket(rate, rate.burst, now)) for key, rate in self._keys(method, channel)
-        ]
+        buckets = [self._buckets.setdefault(key, full(rate, now)) for key, rate in self._keys(method, channel)]
         blocked = [self._blocked.get(key, now) - now for key, _ in self._keys(method, channel)]
         wait = max([bucket.wait_s(now) for bucket in buckets] + blocked)
         if wait > 0:

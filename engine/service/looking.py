@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from engine.coordination import standing
 from engine.coordination.activation import must_be_activated
-from engine.domain.errors import BadInput, Refused, SignalboxError
+from engine.domain.errors import BadInput, Conflict, Refused, SignalboxError
 from engine.domain.incident import IncidentSummary, IncidentView, RunView, SwitchView, WorkerView
 from engine.domain.runbook import Snapshot
+from engine.domain.standing import Standing
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.watch import Watch
 from engine.orchestration.worker import Worker
@@ -58,6 +60,15 @@ class Looking:
         except BadInput:
             journey = None  # its runbook no longer loads: what happened can still be read
         return views.run(session, run, journey, self._people.approvers)
+
+    def standing(self, run_id: str) -> Standing:
+        """Where a run stands. Raises BadInput when there is none, or its runbook no longer loads."""
+        with self._database.reading() as session:
+            try:
+                run = runs.whole(session, run_id)
+            except Conflict as error:
+                raise BadInput(str(error), "the incident's page links its runs") from None
+            return standing.of_run(run, self._adapters.snapshot(run)[1])
 
     def runbooks(self) -> tuple[str, ...]:
         """Names of the runbooks that may be started."""

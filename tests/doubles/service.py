@@ -20,9 +20,12 @@ from engine.domain.incident import (
     Topic,
     WorkerView,
 )
-from engine.domain.states import Decision
+from engine.domain.journey import plan
+from engine.domain.standing import Standing, standing
+from engine.domain.states import Decision, RunState
 from engine.service import Service
 from tests.doubles import incidents as told
+from tests.doubles.toy import toy_runbook
 
 
 @dataclass
@@ -80,6 +83,14 @@ class FakeService(Service):
         new = body not in self.known_deliveries
         self.known_deliveries.add(body)
         return new
+
+    # -- reading
+
+    def standing(self, run_id: str) -> Standing:
+        self._asked("standing", run_id=run_id)
+        return standing(
+            plan(toy_runbook()), run=run_id, incident=12, runbook="toy", state=RunState.RUNNING, leg="diagnose"
+        )
 
     # -- people
 

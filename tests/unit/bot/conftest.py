@@ -17,6 +17,7 @@ from tests.doubles.service import FakeService
 from tests.doubles.slack import SECRET, interaction, signed
 
 Json = dict[str, Any]
+API_TOKEN = "may-ask-where-a-run-stands"
 
 
 @dataclass
@@ -77,14 +78,25 @@ async def slack() -> AsyncIterator[Recorder]:
         yield recorder
 
 
-@pytest.fixture
-async def bot(service: FakeService, slack: Recorder) -> AsyncIterator[Bot]:
-    options = BotOptions(
+def _options(slack: Recorder, api_token: str) -> BotOptions:
+    return BotOptions(
         public_url="https://box.test",
         slack_bot_token="xoxb-test",
         slack_signing_secret=SECRET,
         slack_api_url=f"{slack.url}/api/",
+        api_token=api_token,
         invite=("U0ALICE1",),
     )
-    async with TestClient(TestServer(create_app(service, options))) as client:
+
+
+@pytest.fixture
+async def bot(service: FakeService, slack: Recorder) -> AsyncIterator[Bot]:
+    async with TestClient(TestServer(create_app(service, _options(slack, API_TOKEN)))) as client:
+        yield Bot(client, service, slack)
+
+
+@pytest.fixture
+async def closed_bot(service: FakeService, slack: Recorder) -> AsyncIterator[Bot]:
+    """One without a token for its gateway."""
+    async with TestClient(TestServer(create_app(service, _options(slack, "")))) as client:
         yield Bot(client, service, slack)

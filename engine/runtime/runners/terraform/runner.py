@@ -94,7 +94,7 @@ class TerraformRunner:
         return replace(task, argv=("python3", f"{FOLDER}/inside.py"), files=(*task.files, *mine))
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
-        """See `runners.Runner.conclude`. Artefact and output of a plan are worked out here, from Terraform's own words."""
+        """See `runners.Runner.conclude`. A plan's artefact and output are worked out here, from its own words."""
         made = self._script.conclude(replace(order, leg=replace(order.leg, step=_silent(order))), result)
         if not made.ok:
             return replace(made, reason=made.reason.replace("the script", "terraform", 1))

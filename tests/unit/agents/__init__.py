@@ -1,0 +1,1 @@
+"""Agents: what needs no VM and no model."""
