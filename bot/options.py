@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class BotOptions:
     """Addresses, names and secrets (never printed: `repr` leaves them out).
 
-    `api_token`: what may ask GET /v1/runs; without it nobody may. `feed_channel` is a channel's name or id, `invite` are
+    `api_token`: what may ask GET /v1/runs; without it nobody may. `feed_channel` is a channel (name, id), `invite` are
     user ids. Without both secrets of Slack it stays unconnected: pages and alerts work, and `/healthz` says what is
     missing.
     """
