@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bot.views import escape, marks, story
+from bot.views import advice, escape, marks, story
 from bot.views.limits import MAX_TEXT, Json, check_message, check_modal
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ _slack.filters.update(
     fit=escape.fit,
     emoji=marks.emoji,
 )
-_slack.globals.update(story=story)
+_slack.globals.update(story=story, advice=advice)
 
 _pages = Environment(
     loader=FileSystemLoader(HERE / "pages"),
@@ -52,7 +52,7 @@ _pages = Environment(
     lstrip_blocks=True,
 )
 _pages.filters.update(screen=escape.screen, utc=escape.utc, short=escape.short, sign=marks.sign, pretty=story.pretty)
-_pages.globals.update(story=story)
+_pages.globals.update(story=story, advice=advice)
 
 
 @dataclass(frozen=True, slots=True)
