@@ -5,6 +5,7 @@
 help:
 	@echo "make demo             one real alert, from Alertmanager to a gated production fix; prints one URL"
 	@echo "make demo AUTO=1      the same, pressing the buttons itself; BREAK=diagnosis|staging|nodata|production|tamper"
+	@echo "make demo AGENT=replay  agents diagnose and write the fix; their models replay what stands in demo/tapes"
 	@echo "make test             everything that is checked: format, lint, types, imports, tests"
 	@echo "make test-long        the same, and every way in which the demo can be broken; writes docs/runbooks.md (an hour more)"
 	@echo "make test-faults      kill -9, SIGSTOP, power cuts, full disks on real processes; writes docs/faults.md (as root)"
@@ -16,7 +17,7 @@ help:
 
 demo:
 	@scripts/setup.sh demo
-	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK))
+	@.venv/bin/python -m demo $(if $(AUTO),--auto) $(if $(BREAK),--break $(BREAK)) $(if $(AGENT),--agent $(AGENT))
 
 # quick things first, so that what is broken shows early
 TESTS = tests/architecture tests/unit tests/regressions tests/integration tests/faults tests/library tests/acceptance

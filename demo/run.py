@@ -72,14 +72,15 @@ def _libvirtd(verb: str) -> None:
 @click.option(
     "--break", "fault", type=click.Choice([fault.value for fault in Fault]), default="none", help="What goes wrong."
 )
+@click.option("--agent", type=click.Choice(["replay"]), help="Agents diagnose and write the fix; models replay tapes.")
 @click.option("--stop", is_flag=True, help="Stop what an earlier demo left behind.")
-def main(auto: bool, fault: str, stop: bool) -> None:
+def main(auto: bool, fault: str, agent: str | None, stop: bool) -> None:
     """One real alert, from Alertmanager to a gated production fix."""
     try:
         if stop:
             _clear()
             return
-        stage = Stage(Fault(fault), say)
+        stage = Stage(Fault(fault), say, agents=agent is not None)
         with stage.set_up():
             if auto:
                 plays.play(stage)

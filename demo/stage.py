@@ -40,7 +40,9 @@ LIBVIRTD = ROOT / "scripts" / "libvirtd.py"
 SYSTEM_IMAGES = Path("/var/lib/signalbox/images")
 APPROVERS = (ANA.id, BEN.id)
 SIGNALBOX = "signalbox"
-RUNBOOK = "disk-full"
+RUNBOOK, WITH_AGENTS = "disk-full", "disk-full-agent"
+TAPES = ROOT / "demo" / "tapes"
+MODELS = "models"
 BOT_TOKEN = "slack-bot-token"  # noqa: S105  the name of a file
 SIGNING_SECRET = "slack-signing-secret"  # noqa: S105  likewise
 SLACK_SECRETS = (BOT_TOKEN, SIGNING_SECRET)
@@ -54,14 +56,18 @@ def images_folder() -> Path:
 
 @dataclass
 class Stage:
-    """The demo, set up. Times in seconds; `say` gets short progress lines."""
+    """The demo, set up. Times in seconds; `say` gets short progress lines.
+
+    `agents`: agents diagnose and write the fix; their models replay tapes (`demo/tapes`), and do nothing else.
+    """
 
     fault: Fault
     say: Callable[[str], None]
     folder: Path = FOLDER
-    ports: Mapping[str, int] = field(default_factory=lambda: _free_ports("signalbox", "workspace"))
+    ports: Mapping[str, int] = field(default_factory=lambda: _free_ports("signalbox", "workspace", "models"))
     images: Path = field(default_factory=images_folder)
     shelf: Path = ROOT / "runbooks"
+    agents: bool = False
     world: World = field(init=False)
     processes: Processes = field(init=False)
     driver: Driver = field(init=False)
@@ -85,6 +91,11 @@ class Stage:
     def runbooks(self) -> Path:
         """A copy of the runbooks, so that what the demo tampers with is not the checkout."""
         return self.folder / "runbooks"
+
+    @property
+    def runbook(self) -> str:
+        """The one that mends the demo's world."""
+        return WITH_AGENTS if self.agents else RUNBOOK
 
     @property
     def step_images(self) -> Path:
@@ -115,6 +126,8 @@ class Stage:
             )
             stack.callback(self.world.stop)
             self.world.start(self.say)
+            if self.agents:
+                self._start_models()
             self._write_secrets()
             self._activate_runbooks()
             self.start_signalbox()
@@ -148,8 +161,8 @@ class Stage:
             (self.folder / name).unlink(missing_ok=True)
         self.home.mkdir(mode=0o700)
         self.runbooks.mkdir()  # the others of the library are about services that this world does not have
-        shutil.copy(self.shelf / f"{RUNBOOK}.yaml", self.runbooks)
-        shutil.copytree(self.shelf / RUNBOOK, self.runbooks / RUNBOOK)
+        shutil.copy(self.shelf / f"{self.runbook}.yaml", self.runbooks)
+        shutil.copytree(self.shelf / self.runbook, self.runbooks / self.runbook)
         for name in SLACK_SECRETS:
             path = self.folder / name
             path.unlink(missing_ok=True)
@@ -178,6 +191,24 @@ class Stage:
         self.processes.spawn("workspace", argv, log=self.folder / "workspace.log", environ=environ)
         self.driver = Driver(self.url)
         self._wait("workspace", self.url)
+
+    def _start_models(self) -> None:
+        """One server for both wire formats: the diagnosing agent speaks Anthropic's, the writing one OpenAI's."""
+        self.say("starting the models, which replay tapes")
+        tapes = TAPES / ("unknown" if self.fault is Fault.DIAGNOSIS else "mends")
+        url = f"http://127.0.0.1:{self.ports['models']}"
+        argv = [sys.executable, "-m", "engine.agents.replay", "--tape", str(tapes), "--port", str(self.ports["models"])]
+        self.processes.spawn(MODELS, argv, log=self.folder / "models.log", environ=_python_environ())
+        self._wait(MODELS, f"{url}/")
+        self.models_file.write_text(
+            f"careful: {{api: anthropic, model: tape, url: {url}, price: {{input: 3, output: 15}}}}\n"
+            f"writer: {{api: openai, model: tape, url: {url}, price: {{input: 1, output: 5}}}}\n"
+        )
+
+    @property
+    def models_file(self) -> Path:
+        """The models that the agents' steps name."""
+        return self.home / "models.yaml"
 
     def _write_secrets(self) -> None:
         """What an administrator does once: the secrets, and the policies compiled from the reviewed runbooks."""
@@ -228,6 +259,7 @@ class Stage:
             "SIGNALBOX_SLACK_INVITE": ",".join(APPROVERS),
             "SIGNALBOX_APPROVERS": ",".join(APPROVERS),
             "SIGNALBOX_AGENTS_MD": str(ROOT / "agents.md"),
+            "SIGNALBOX_MODELS": str(self.models_file),
         }
 
     def start_signalbox(self) -> None:

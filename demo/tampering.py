@@ -81,7 +81,7 @@ def image(stage: Stage) -> Iterator[None]:
 @contextmanager
 def runbook(stage: Stage) -> Iterator[None]:
     """The runbook's file is another one, by one comment."""
-    path = stage.runbooks / "disk-full.yaml"
+    path = stage.runbooks / f"{stage.runbook}.yaml"
     text = path.read_text()
     path.write_text(text + "\n# and a little more\n")
     try:
