@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anthropic
 import httpx2
 import openai
 import pytest
+from anthropic.types import TextBlock, ToolUseBlock
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 from openai.types.responses import ResponseFunctionToolCall
 from pydantic import BaseModel
@@ -21,35 +23,48 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.usage import RunUsage
 
-from engine.agents.replay import Answered, Fault, ReplayServer, Request, ScriptedModel, UserSaid, call, read_tape, say
+from engine.agents.replay import (
+    Answered,
+    Call,
+    Fault,
+    ReplayServer,
+    Request,
+    ScriptedModel,
+    UserSaid,
+    call,
+    read_tape,
+    say,
+)
 
-Made = Callable[[str], Model]
+Made = Callable[[str], AbstractAsyncContextManager[Model]]
 SCRIPT = [say("I look at the disk first. Grüße.", call("run", {"argv": ["df", "/srv"]}), tokens=(1200, 40))]
 
 
-def _anthropic(url: str) -> Model:
-    client = anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0)
-    return AnthropicModel("careful", provider=AnthropicProvider(anthropic_client=client))
+@asynccontextmanager
+async def _anthropic(url: str) -> AsyncIterator[Model]:
+    async with anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client:
+        yield AnthropicModel("careful", provider=AnthropicProvider(anthropic_client=client))
 
 
-def _openai(url: str) -> OpenAIProvider:
-    return OpenAIProvider(openai_client=openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0))
+@asynccontextmanager
+async def _chat(url: str) -> AsyncIterator[Model]:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
+        yield OpenAIChatModel("careful", provider=OpenAIProvider(openai_client=client))
 
 
-def _chat(url: str) -> Model:
-    return OpenAIChatModel("careful", provider=_openai(url))
-
-
-def _responses(url: str) -> Model:
-    return OpenAIResponsesModel("careful", provider=_openai(url))
+@asynccontextmanager
+async def _responses(url: str) -> AsyncIterator[Model]:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
+        yield OpenAIResponsesModel("careful", provider=OpenAIProvider(openai_client=client))
 
 
 every_format = pytest.mark.parametrize("made", [_anthropic, _chat, _responses], ids=["anthropic", "chat", "responses"])
 
 
-@pytest.fixture
-def server() -> Iterator[ReplayServer]:
+@pytest.fixture(name="server")
+def a_server() -> Iterator[ReplayServer]:
     with ReplayServer(ScriptedModel(SCRIPT)) as server:
         yield server
 
@@ -70,7 +85,8 @@ def test_anthropic_client(server: ReplayServer, stream: bool) -> None:
             message = client.messages.create(**asked)  # type: ignore[call-overload]
 
     text, use = message.content
-    assert (text.type, use.type) == ("text", "tool_use")
+    assert isinstance(text, TextBlock)
+    assert isinstance(use, ToolUseBlock)
     assert (text.text, use.name, use.input) == ("I look at the disk first. Grüße.", "run", {"argv": ["df", "/srv"]})
     assert message.stop_reason == "tool_use"
     assert (message.usage.input_tokens, message.usage.output_tokens) == (1200, 40)
@@ -90,7 +106,8 @@ def test_openai_chat_client(server: ReplayServer, stream: bool) -> None:
 
     choice = completion.choices[0]
     assert choice.message.content == "I look at the disk first. Grüße."
-    (use,) = choice.message.tool_calls or ()
+    assert choice.message.tool_calls is not None
+    (use,) = choice.message.tool_calls
     assert isinstance(use, ChatCompletionMessageFunctionToolCall)
     assert (use.id, use.function.name, use.function.arguments) == ("call_1_1", "run", '{"argv":["df","/srv"]}')
     assert choice.finish_reason == "tool_calls"
@@ -146,14 +163,23 @@ class Diagnosis(BaseModel):
     cause: str
 
 
-def _agent(model: Model) -> Agent[None, Diagnosis]:
-    agent = Agent(model, output_type=Diagnosis, instructions="Step diagnose. Find the cause.")
+def _agent() -> Agent[None, Diagnosis]:
+    agent = Agent(output_type=Diagnosis, instructions="Step diagnose. Find the cause.")
 
     @agent.tool_plain
     def run(argv: list[str]) -> str:
         return f"{argv[0]}: 97% of /srv"
 
     return agent
+
+
+async def _ask(made: Made, url: str, prompt: str, *, stream: bool = False) -> tuple[Diagnosis, RunUsage]:
+    async with made(url) as model:
+        if stream:
+            async with _agent().run_stream(prompt, model=model) as result:
+                return await result.get_output(), result.usage
+        ran = await _agent().run(prompt, model=model)
+        return ran.output, ran.usage
 
 
 TAPE = """
@@ -179,8 +205,8 @@ conversations:
 """
 
 
-@pytest.fixture
-def tape(tmp_path: Path) -> Path:
+@pytest.fixture(name="tape")
+def a_tape(tmp_path: Path) -> Path:
     path = tmp_path / "disk.yaml"
     path.write_text(TAPE)
     return path
@@ -191,21 +217,11 @@ def tape(tmp_path: Path) -> Path:
 def test_a_tape_is_told_in_every_format(tape: Path, made: Made, stream: bool) -> None:
     """pydantic-ai runs a conversation of two turns and two parallel calls off one tape."""
 
-    async def go(url: str) -> tuple[Diagnosis, int, int, int]:
-        agent = _agent(made(url))
-        if stream:
-            async with agent.run_stream("the disk of checkout is full") as result:
-                output, usage = await result.get_output(), result.usage
-        else:
-            ran = await agent.run("the disk of checkout is full")
-            output, usage = ran.output, ran.usage
-        return output, usage.requests, usage.input_tokens, usage.output_tokens
-
     with ReplayServer(read_tape(tape)) as server:
-        output, requests, tokens_in, tokens_out = asyncio.run(go(server.url))
+        output, usage = asyncio.run(_ask(made, server.url, "the disk of checkout is full", stream=stream))
 
     assert output == Diagnosis(cause="log_growth")
-    assert (requests, tokens_in, tokens_out) == (2, 2500, 50)
+    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (2, 2500, 50)
     assert server.requests[1].tools == ("run", "final_result")
     assert server.requests[1].latest == (
         Answered("look", "df: 97% of /srv"),
@@ -217,7 +233,7 @@ def test_a_tape_is_told_in_every_format(tape: Path, made: Made, stream: bool) ->
 def test_what_is_not_on_the_tape_is_refused(tape: Path, made: Made) -> None:
     """The client gets what was expected and what came."""
     with ReplayServer(read_tape(tape)) as server, pytest.raises(ModelHTTPError) as refused:
-        asyncio.run(_agent(made(server.url)).run("the disk of shop is full"))
+        asyncio.run(_ask(made, server.url, "the disk of shop is full"))
 
     assert refused.value.status_code == 400
     assert "disk.yaml, 'Step diagnose', turn 1: expected 'the disk of checkout'" in str(refused.value)
@@ -225,15 +241,14 @@ def test_what_is_not_on_the_tape_is_refused(tape: Path, made: Made) -> None:
 
 
 def test_runs_at_once_do_not_disturb_one_another(tape: Path) -> None:
-    """Eight runs of one tape, in three formats."""
-
-    def go(made: Made) -> Diagnosis:
-        return asyncio.run(_agent(made(server.url)).run("the disk of checkout is full")).output
+    """Nine runs of one tape, in three formats."""
 
     with ReplayServer(read_tape(tape)) as server, ThreadPoolExecutor(8) as pool:
-        outputs = list(pool.map(go, [_anthropic, _chat, _responses, _anthropic, _chat, _responses, _chat, _anthropic]))
+        prompt, url = "the disk of checkout is full", server.url
+        asked = [pool.submit(asyncio.run, _ask(made, url, prompt)) for made in (_anthropic, _chat, _responses) * 3]
+        outputs = [each.result()[0] for each in asked]
 
-    assert outputs == [Diagnosis(cause="log_growth")] * 8
+    assert outputs == [Diagnosis(cause="log_growth")] * 9
     assert server.refused == []
 
 
@@ -242,7 +257,7 @@ def test_a_fault_arrives_as_the_providers_status(made: Made) -> None:
     """429 is 429."""
     model = ScriptedModel([Fault(429, "slow down")])
     with ReplayServer(model) as server, pytest.raises(ModelHTTPError, match="slow down") as refused:
-        asyncio.run(_agent(made(server.url)).run("go"))
+        asyncio.run(_ask(made, server.url, "go"))
 
     assert refused.value.status_code == 429
 
@@ -250,16 +265,16 @@ def test_a_fault_arrives_as_the_providers_status(made: Made) -> None:
 def test_a_function_answers_by_what_was_said() -> None:
     """It sees the conversation so far in no vendor's words."""
 
-    def function(request: Request) -> object:
+    def function(request: Request) -> Call:
         last = request.latest[-1]
         if isinstance(last, Answered):
             return call("final_result", {"cause": last.text})
         return call("run", {"argv": [last.text]})
 
-    with ReplayServer(ScriptedModel(function)) as server:  # type: ignore[arg-type]
-        ran = asyncio.run(_agent(_anthropic(server.url)).run("uptime"))
+    with ReplayServer(ScriptedModel(function)) as server:
+        output, _ = asyncio.run(_ask(_anthropic, server.url, "uptime"))
 
-    assert ran.output == Diagnosis(cause="uptime: 97% of /srv")
+    assert output == Diagnosis(cause="uptime: 97% of /srv")
 
 
 def test_over_a_unix_socket(tmp_path: Path) -> None:
