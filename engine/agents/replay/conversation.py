@@ -54,11 +54,13 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a model is asked. `instructions`: the system prompt. `body`: the request as it came, for who passes it on.
+    """What a model is asked. `instructions`: the system prompt. `path`: which format it came in. `body`: the
+    request as it came, for who passes it on.
 
     `counted`: the client wants the usage of a streamed answer (only OpenAI's chat leaves the choice).
     """
 
+    path: str
     model: str
     instructions: str
     history: tuple[UserSaid | Answered | Turn, ...]

@@ -7,7 +7,7 @@ import secrets
 import socket
 import socketserver
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +16,14 @@ from typing import Any, Self
 from engine.agents.replay.conversation import Fault, Model, Request, Turn, with_ids
 from engine.agents.replay.wires import WIRES
 from engine.agents.replay.wires.wire import Wire
-from engine.domain.errors import BadInput, SignalboxError, TooLarge, Unauthenticated
+from engine.domain.errors import BadInput, SignalboxError, TooLarge, Unauthenticated, Unavailable
 from engine.domain.gate import Json
 
 MOST_BYTES = 8 << 20
 """ Of a request: well over what fits a model's context. """
 
 IDLE_S = 60.0
-_STATUS: Mapping[type[SignalboxError], int] = {Unauthenticated: 401, TooLarge: 413}
+_STATUS: Mapping[type[SignalboxError], int] = {Unauthenticated: 401, TooLarge: 413, Unavailable: 502}
 
 
 class ReplayServer:
@@ -135,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         except SignalboxError as error:
             self._refuse(_STATUS.get(type(error), 400), str(error), wire)
             return
+        except Exception as error:  # noqa: BLE001 - the model may be anybody's function; its client must learn that it broke
+            self._refuse(500, f"the model broke: {type(error).__name__}: {error}", wire)
+            return
         if isinstance(said, Fault):
             self._refuse(said.status, said.message, wire)
         else:
@@ -154,9 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal():
             self.close_connection = True
             raise BadInput("a request says how long it is (Content-Length)")
-        if int(length) > MOST_BYTES:
+        if len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
             self.close_connection = True
-            raise TooLarge(f"the request has {int(length):,} bytes; the most is {MOST_BYTES:,}")
+            raise TooLarge(f"the request is too long: the most is {MOST_BYTES:,} bytes")
         return self.rfile.read(int(length))
 
     def _admit(self) -> None:
@@ -169,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tell(self, wire: Wire, request: Request, turn: Turn) -> None:
         if request.stream:
-            self._stream(wire.events(turn, request))
+            self._stream(tuple(wire.events(turn, request)))
         else:
             self._send(200, wire.told(turn, request))
 
@@ -187,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _stream(self, events: Iterable[bytes]) -> None:
+    def _stream(self, events: tuple[bytes, ...]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-cache")

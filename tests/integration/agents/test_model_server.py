@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anthropic
@@ -15,15 +14,7 @@ import pytest
 from anthropic.types import TextBlock, ToolUseBlock
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 from openai.types.responses import ResponseFunctionToolCall
-from pydantic import BaseModel
-from pydantic_ai import Agent
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.usage import RunUsage
 
 from engine.agents.replay import (
     Answered,
@@ -37,30 +28,9 @@ from engine.agents.replay import (
     read_tape,
     say,
 )
+from tests.integration.agents.asking import Diagnosis, Made, ask, chat, claude, every_format, responses
 
-Made = Callable[[str], AbstractAsyncContextManager[Model]]
 SCRIPT = [say("I look at the disk first. Grüße.", call("run", {"argv": ["df", "/srv"]}), tokens=(1200, 40))]
-
-
-@asynccontextmanager
-async def _anthropic(url: str) -> AsyncIterator[Model]:
-    async with anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client:
-        yield AnthropicModel("careful", provider=AnthropicProvider(anthropic_client=client))
-
-
-@asynccontextmanager
-async def _chat(url: str) -> AsyncIterator[Model]:
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
-        yield OpenAIChatModel("careful", provider=OpenAIProvider(openai_client=client))
-
-
-@asynccontextmanager
-async def _responses(url: str) -> AsyncIterator[Model]:
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
-        yield OpenAIResponsesModel("careful", provider=OpenAIProvider(openai_client=client))
-
-
-every_format = pytest.mark.parametrize("made", [_anthropic, _chat, _responses], ids=["anthropic", "chat", "responses"])
 
 
 @pytest.fixture(name="server")
@@ -157,31 +127,6 @@ def test_a_turn_that_is_cut_says_so() -> None:
 # -- pydantic-ai ------------------------------------------------------------------------------------------------------
 
 
-class Diagnosis(BaseModel):
-    """What the agent of these tests is to find."""
-
-    cause: str
-
-
-def _agent() -> Agent[None, Diagnosis]:
-    agent = Agent(output_type=Diagnosis, instructions="Step diagnose. Find the cause.")
-
-    @agent.tool_plain
-    def run(argv: list[str]) -> str:
-        return f"{argv[0]}: 97% of /srv"
-
-    return agent
-
-
-async def _ask(made: Made, url: str, prompt: str, *, stream: bool = False) -> tuple[Diagnosis, RunUsage]:
-    async with made(url) as model:
-        if stream:
-            async with _agent().run_stream(prompt, model=model) as result:
-                return await result.get_output(), result.usage
-        ran = await _agent().run(prompt, model=model)
-        return ran.output, ran.usage
-
-
 TAPE = """
 format: signalbox-tape/v1
 conversations:
@@ -218,7 +163,7 @@ def test_a_tape_is_told_in_every_format(tape: Path, made: Made, stream: bool) ->
     """pydantic-ai runs a conversation of two turns and two parallel calls off one tape."""
 
     with ReplayServer(read_tape(tape)) as server:
-        output, usage = asyncio.run(_ask(made, server.url, "the disk of checkout is full", stream=stream))
+        output, usage = asyncio.run(ask(made, server.url, "the disk of checkout is full", stream=stream))
 
     assert output == Diagnosis(cause="log_growth")
     assert (usage.requests, usage.input_tokens, usage.output_tokens) == (2, 2500, 50)
@@ -233,7 +178,7 @@ def test_a_tape_is_told_in_every_format(tape: Path, made: Made, stream: bool) ->
 def test_what_is_not_on_the_tape_is_refused(tape: Path, made: Made) -> None:
     """The client gets what was expected and what came."""
     with ReplayServer(read_tape(tape)) as server, pytest.raises(ModelHTTPError) as refused:
-        asyncio.run(_ask(made, server.url, "the disk of shop is full"))
+        asyncio.run(ask(made, server.url, "the disk of shop is full"))
 
     assert refused.value.status_code == 400
     assert "disk.yaml, 'Step diagnose', turn 1: expected 'the disk of checkout'" in str(refused.value)
@@ -245,7 +190,7 @@ def test_runs_at_once_do_not_disturb_one_another(tape: Path) -> None:
 
     with ReplayServer(read_tape(tape)) as server, ThreadPoolExecutor(8) as pool:
         prompt, url = "the disk of checkout is full", server.url
-        asked = [pool.submit(asyncio.run, _ask(made, url, prompt)) for made in (_anthropic, _chat, _responses) * 3]
+        asked = [pool.submit(asyncio.run, ask(made, url, prompt)) for made in (claude, chat, responses) * 3]
         outputs = [each.result()[0] for each in asked]
 
     assert outputs == [Diagnosis(cause="log_growth")] * 9
@@ -257,7 +202,7 @@ def test_a_fault_arrives_as_the_providers_status(made: Made) -> None:
     """429 is 429."""
     model = ScriptedModel([Fault(429, "slow down")])
     with ReplayServer(model) as server, pytest.raises(ModelHTTPError, match="slow down") as refused:
-        asyncio.run(_ask(made, server.url, "go"))
+        asyncio.run(ask(made, server.url, "go"))
 
     assert refused.value.status_code == 429
 
@@ -272,7 +217,7 @@ def test_a_function_answers_by_what_was_said() -> None:
         return call("run", {"argv": [last.text]})
 
     with ReplayServer(ScriptedModel(function)) as server:
-        output, _ = asyncio.run(_ask(_anthropic, server.url, "uptime"))
+        output, _ = asyncio.run(ask(claude, server.url, "uptime"))
 
     assert output == Diagnosis(cause="uptime: 97% of /srv")
 

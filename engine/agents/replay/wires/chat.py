@@ -101,6 +101,7 @@ class Chat:
         asked = parsed(_Request, body)
         told = [_text(message.content) for message in asked.messages if isinstance(message, _Instructions)]
         return Request(
+            path=self.path,
             model=asked.model,
             instructions="\n\n".join(told),
             history=tuple(_entry(message) for message in asked.messages if not isinstance(message, _Instructions)),

@@ -82,6 +82,7 @@ class Messages:
         """Text blocks of one message are one text."""
         asked = parsed(_Request, body)
         return Request(
+            path=self.path,
             model=asked.model,
             instructions=_text(asked.system),
             history=tuple(entry for message in asked.messages for entry in _entries(message)),

@@ -97,6 +97,7 @@ class Responses:
         items = [_Message(role="user", content=asked.input)] if isinstance(asked.input, str) else asked.input
         told = [_text(item.content) for item in items if isinstance(item, _Message) and _instructs(item)]
         return Request(
+            path=self.path,
             model=asked.model,
             instructions="\n\n".join([asked.instructions or "", *told]).strip(),
             history=tuple(_entries(items)),

@@ -54,13 +54,13 @@ Part = TypeVar("Part", bound=Incoming)
 
 
 def parsed(kind: type[Part], body: bytes) -> Part:
-    """Raises BadInput with the first thing that is wrong."""
+    """Raises BadInput with what is wrong, as deep within it as can be said."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{where}: {first['msg']}" if where else first["msg"]) from error
+        deepest = max(error.errors(include_url=False), key=lambda each: len(each["loc"]))
+        where = ".".join(str(part) for part in deepest["loc"])
+        raise BadInput(f"{where}: {deepest['msg']}" if where else deepest["msg"]) from error
 
 
 def arguments(text: str) -> Mapping[str, Json]:
