@@ -110,7 +110,7 @@ def test_destroying_it_ends_the_command_that_runs_and_proves_the_vm_gone(hypervi
 
 def test_the_time_of_the_task_ends_it_and_what_the_work_raises_leaves_no_vm(hypervisor: LibvirtHypervisor) -> None:
     slow = task("true", timeout_s=3)
-    result = hypervisor.attend(slow, Plain(), lambda _: None, lambda guest: _forever(guest))
+    result = hypervisor.attend(slow, Plain(), lambda _: None, _forever)
     assert (result.ending, result.reason) == (Ending.TIMED_OUT, "no end within 3 s")
 
     def fails(guest: Guest) -> None:
