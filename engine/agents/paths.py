@@ -6,6 +6,8 @@ import unicodedata
 
 MAX_PATH = 4096
 ANYTHING = "/**"
+KEYS = ("/run/secrets/**", "/step/.ssh/**")
+""" The step's secrets, and how its ssh enters the target: no pattern gives an agent these, not even `/**`. """
 
 
 def trouble(path: str) -> str:
@@ -14,7 +16,9 @@ def trouble(path: str) -> str:
         return "it is relative: name the whole path, from /"
     if len(path) > MAX_PATH:
         return f"it is longer than {MAX_PATH} characters"
-    return odd(path) or _detour(path)
+    if wrong := odd(path) or _detour(path):
+        return wrong
+    return "the step's keys lie there" if any(within(path, folder) for folder in KEYS) else ""
 
 
 def within(path: str, pattern: str) -> bool:

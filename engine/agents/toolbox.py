@@ -26,6 +26,7 @@ PATH_TIMEOUT_S = 60.0
 MAX_OUTPUT = 256 * 1024  # of each stream, before it is cut for the model
 MAX_FILE = 1 << 20
 HEAD, TAIL = 2400, 1600  # characters
+OF_STDERR = 600, 400
 ON_TARGET = ("ssh", "target", "--")
 EXIT_OF_SSH_ITSELF = 255
 
@@ -95,17 +96,17 @@ class Toolbox:
     def _run(self, _: ToolCall, ruling: Ruling) -> str:
         result = self._command(ruling)
         parts = [_ending(result, ruling.on)]
-        for name, text in (("stdout", result.stdout), ("stderr", result.stderr)):
-            if text:
-                parts.append(f"{name}:\n{_cut(self._redactor(text))}")
+        if result.stdout:
+            parts.append(f"stdout:\n{self._excerpt(result.stdout)}")
+        if result.stderr:
+            parts.append(f"stderr:\n{self._excerpt(result.stderr, *OF_STDERR)}")
         if result.truncated:
             parts.append(f"(it printed more than {MAX_OUTPUT} bytes: the rest was not kept)")
         return "\n".join(parts)
 
     def _read(self, _: ToolCall, ruling: Ruling) -> str:
         content = self._guest.read(self._real(ruling.path, "read", self._tools.reads), MAX_FILE)
-        text = _cut(self._redactor(content.decode("utf-8", "replace")))
-        return f"{ruling.path}, {len(content)} bytes:\n{text}"
+        return f"{ruling.path}, {len(content)} bytes:\n{self._excerpt(content.decode('utf-8', 'replace'))}"
 
     def _write(self, call: ToolCall, ruling: Ruling) -> str:
         content = str(call.args["content"]).encode()
@@ -119,19 +120,20 @@ class Toolbox:
             answer = self._metrics(str(call.args["query"]), self._tools.metrics)
         except SignalboxError as error:  # also Unavailable: that is Prometheus, not the VM
             raise BadInput(str(error), error.remedy) from None
-        return _cut(self._redactor(json.dumps(answer, ensure_ascii=False)))
+        return self._excerpt(json.dumps(answer, ensure_ascii=False))
 
     def _log(self, call: ToolCall, ruling: Ruling) -> str:
         """Filtered here, by plain text: the target runs what the runbook says, to the letter."""
         result = self._command(ruling)
+        if result.code != 0:
+            why = self._excerpt(result.stderr, *OF_STDERR)
+            return f"the log could not be read: {_ending(result, Where.TARGET)}\n{why}"
         contains = str(call.args.get("contains") or "")
         lines = [line for line in result.stdout.splitlines() if contains in line]
-        if result.code != 0:
-            stderr = _cut(self._redactor(result.stderr))
-            return f"the log could not be read: {_ending(result, Where.TARGET)}\n{stderr}"
         which = f" that contain {contains!r}" if contains else ""
-        text = _cut(self._redactor("\n".join(lines)), head=0, tail=HEAD + TAIL)
-        return f"{len(lines)} lines{which}, the newest last:\n{text}"
+        more = f"; what came after {MAX_OUTPUT} bytes was not kept" if result.truncated else ""
+        text = self._excerpt("\n".join(lines), 0, HEAD + TAIL)
+        return f"{len(lines)} lines{which}, the newest last{more}:\n{text}"
 
     # -- what they share
 
@@ -152,12 +154,18 @@ class Toolbox:
             )
         return real
 
+    def _excerpt(self, text: str, head: int = HEAD, tail: int = TAIL) -> str:
+        """Redacted before it is cut, so that no half of a secret is left; and how much was between."""
+        whole = self._shown(text)
+        if len(whole) <= head + tail:
+            return whole
+        return f"{whole[:head]}\n[... {len(whole) - head - tail} characters cut ...]\n{whole[len(whole) - tail :]}"
+
     def _shown(self, text: str) -> str:
-        """Redacted once more, whatever it was made of, and visible."""
         return _visible(self._redactor(text))
 
 
-# -- what the model is told of the tools --------------------------------------------------------------------------------
+# -- what the model is told of the tools ------------------------------------------------------------------------------
 
 
 def specs(tools: Tools) -> tuple[ToolSpec, ...]:
@@ -210,8 +218,7 @@ def _logs_spec(tools: Tools) -> ToolSpec | None:
         return None
     lines = "\n".join(f"- {source.name}: {shlex.join(source.argv)}" for source in tools.logs)
     text = (
-        f"Read the newest lines of a log of the target. `contains`: only lines that hold this text, as it is. There are:"
-        f"\n{lines}"
+        f"Read the newest lines of a log of the target. `contains`: only lines that hold this very text. Logs:\n{lines}"
     )
     name: Json = {"type": "string", "enum": list[Json](source.name for source in tools.logs)}
     return _spec(Tool.LOGS, text, {"name": name, "contains": _text(policy.MAX_CONTAINS)}, ["name"])
@@ -241,13 +248,6 @@ def _ending(result: CommandResult, on: Where) -> str:
     if on is Where.TARGET and result.code == EXIT_OF_SSH_ITSELF:
         notes.append("so exits ssh itself when it cannot reach the target")
     return f"exit code {result.code}{''.join(f' ({note})' for note in notes)}"
-
-
-def _cut(text: str, head: int = HEAD, tail: int = TAIL) -> str:
-    """The beginning and the end, and how much was between."""
-    if len(text) <= head + tail:
-        return text
-    return f"{text[:head]}\n[... {len(text) - head - tail} characters cut ...]\n{text[len(text) - tail :]}"
 
 
 def _visible(text: str) -> str:
