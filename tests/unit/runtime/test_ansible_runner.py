@@ -133,6 +133,9 @@ def test_a_rollback_is_a_playbook_of_the_same_folder() -> None:
 
 def test_each_order_goes_to_the_runner_of_its_tool() -> None:
     runner = RunnerByTool()
-    assert runner.version == f"{ScriptRunner.version} {AnsibleRunner.version} {TerraformRunner.version} {AgentRunner.version}"
+    assert (
+        runner.version
+        == f"{ScriptRunner.version} {AnsibleRunner.version} {TerraformRunner.version} {AgentRunner.version}"
+    )
     assert runner.task(made(), (KEY,)).argv[1] == "/step/ansible/play.py"
     assert runner.task(order(), ()).argv == ("/step/runbook/fix.sh", "/srv/data")
