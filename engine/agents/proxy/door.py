@@ -64,7 +64,7 @@ class ModelProxy:
         self, *, model: str, budget: Budget, used: Usage, spend: Callable[[Usage], Usage], lives_s: float
     ) -> Iterator[Door]:
         """A door to the model of this name. `used`: what earlier attempts used; `spend` adds to it and returns the
-        sum; it is called from threads of the door, one at a time, until this block is left. Leaving cuts what is under way.
+        sum; threads of the door call it, one at a time, until this block is left. Leaving cuts what is under way.
 
         Raises BadInput: no such model, no key, a budget of money for a model without a price.
         """
