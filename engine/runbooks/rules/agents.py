@@ -74,9 +74,9 @@ def agents_change_nothing(book: Book) -> Iterator[Finding]:
     good=example(("diagnose", "[services.md]", "[hosts.md]"), files={"hosts.md": b"web runs on two hosts.\n"}),
 )
 def prompts_can_be_read(book: Book) -> Iterator[Finding]:
-    """What an agent is told to do lies in the runbook's folder, on the digest: its prompt and each file of its context,
-    plain text that a reviewer can see, of 16,000 bytes at most. Nothing is filled in there. What an alert says comes to the
-    agent as data and never as its instructions."""
+    """What an agent is told to do lies in the runbook's folder, on the digest: its prompt and each file of its
+    context, plain text that a reviewer can see, of 16,000 bytes at most. Nothing is filled in there. What an alert says
+    comes to the agent as data and never as its instructions."""
     for at, step, agent in agents(book):
         told = [("prompt", step.script.file), *(("context", file) for file in agent.context)]
         for number, (key, file) in enumerate(told):
