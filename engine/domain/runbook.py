@@ -215,14 +215,16 @@ class ScriptStep:
     agent: AgentRule | None = None
 
     def parts(self, script: Script, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """What of the runbook's files a script of this step consists of: itself, or the whole folder of a
-        playbook or configuration.
+        """What of the runbook's files a script of this step consists of: itself, an agent's prompt with its context,
+        or the whole folder of a playbook or configuration.
 
         Raises KeyError when it is not there.
         """
         own = {script.file: files[script.file]}
         if self.tool is Tool.SCRIPT:
             return own
+        if self.agent is not None:
+            return own | {path: files[path] for path in self.agent.context}
         return own | {path: data for path, data in files.items() if path.startswith(script.folder)}
 
 

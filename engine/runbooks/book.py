@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.domain.directory import Directory
@@ -48,12 +48,13 @@ class Book:
     def words(self, step: ScriptStep) -> str:
         """All that a step may say: its arguments, the texts of its scripts and of the files that these name.
 
-        Of Terraform: every file of the configuration, its secrets' variables, and what the plan was told.
+        Of Terraform: every file of the configuration, its secrets' variables, and what the plan was told. Of an agent:
+        its prompt, its context and the commands of its tools.
         """
         scripts = [step.script, *([step.rollback.script] if step.rollback else [])]
         plan = self.script(step.uses) if step.uses and step.tool is Tool.TERRAFORM else None
         scripts += [plan.script] if plan else []
-        todo = [file for script in scripts if script.file in self.files for file in step.parts(script, self.files)]
+        todo = [file for script in scripts for file in self._parts(step, script)]
         read = dict(step.env)
         while todo:
             name = todo.pop()
@@ -62,7 +63,12 @@ class Book:
             read[name] = self.files[name].decode("utf-8", "replace")
             said = frozenset(_WORD.findall(read[name]))
             todo += [other for other in self.files if _stem(other) in said]
-        return "\n".join([*(arg for script in scripts for arg in script.args), *read.values()])
+        return "\n".join([*(arg for script in scripts for arg in script.args), *commands_of(step), *read.values()])
+
+    def _parts(self, step: ScriptStep, script: Script) -> Iterable[str]:
+        if step.agent is not None:
+            return (script.file, *step.agent.context)
+        return step.parts(script, self.files) if script.file in self.files else ()
 
     def scripts(self) -> Iterator[tuple[int, ScriptStep]]:
         """Script steps with their place in the line."""
@@ -169,3 +175,11 @@ def _stem(file: str) -> str:
 def target_of(check: Check) -> str | None:
     """The target that a check measures; None for those that measure nothing."""
     return check.target if isinstance(check, INDEPENDENT) else None
+
+
+def commands_of(step: ScriptStep) -> Iterator[str]:
+    """Every word of a command that an agent's step may run or read a log by."""
+    if step.agent is not None:
+        tools = step.agent.tools
+        for argv in (*(command.argv for command in tools.run), *(log.argv for log in tools.logs)):
+            yield from argv

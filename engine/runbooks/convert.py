@@ -27,8 +27,8 @@ from engine.domain.runbook import (
     Target,
     Tool,
 )
+from engine.runbooks import agent_format, terraform
 from engine.runbooks import format as edge
-from engine.runbooks import terraform
 from engine.runbooks.check_convert import counted, in_shadow
 
 
@@ -102,11 +102,13 @@ def _step(step: edge.AnyStep, file: edge.RunbookEdge) -> Step:
             return _work(
                 step,
                 Script(file=step.script, args=tuple(step.args)),
-                produces=ArtefactRule(name=step.produces.name) if step.produces else None,
-                output=_output(step.output) if step.output else None,
+                produces=_artefact(step.produces),
+                output=_output(step.output),
             )
         case edge.AnsibleEdge():
             return _work(step, Script(file=step.playbook), output=OutputRule(required=PLAY_OUTPUT), tool=Tool.ANSIBLE)
+        case edge.AgentEdge():
+            return _agent(step)
         case edge.TerraformPlanEdge():
             return terraform.plan(step, _grant(step), _limits(step.limits) if step.limits else Limits())
         case edge.TerraformApplyEdge():
@@ -124,7 +126,7 @@ def _undo(step: edge.TerraformApplyEdge, file: edge.RunbookEdge) -> Rollback | N
     )
 
 
-def _grant(step: edge.WorkEdge | edge.TerraformEdge) -> Grant:
+def _grant(step: edge.VmEdge | edge.TerraformEdge) -> Grant:
     return Grant(
         network=tuple(Endpoint(host=one.host, port=one.port) for one in step.network),
         secrets=tuple(_secret(one) for one in step.secrets),
@@ -145,7 +147,7 @@ def _work(
         target=step.target,
         access=Access(step.access),
         grant=_grant(step),
-        login=Login(user=step.login.user, key=step.login.key) if step.login else None,
+        login=_login(step.login),
         image=step.image,
         memory_mb=step.memory_mb,
         limits=_limits(step.limits) if step.limits else Limits(),
@@ -161,6 +163,36 @@ def _work(
     )
 
 
+def _agent(step: edge.AgentEdge) -> ScriptStep:
+    """An agent's step: its prompt is its script. It may always be run again, for it changes nothing."""
+    return ScriptStep(
+        id=step.id,
+        script=Script(file=step.prompt),
+        target=step.target,
+        access=Access(step.access),
+        grant=_grant(step),
+        login=_login(step.login),
+        image=step.image,
+        memory_mb=step.memory_mb,
+        limits=_limits(step.limits) if step.limits else Limits(),
+        timeout_s=step.timeout,
+        idempotent=True,
+        uses=step.uses,
+        produces=_artefact(step.produces),
+        output=_output(step.output),
+        tool=Tool.AGENT,
+        agent=agent_format.rule(step.model, step.context, step.tools, step.budget),
+    )
+
+
+def _login(login: edge.LoginEdge | None) -> Login | None:
+    return Login(user=login.user, key=login.key) if login else None
+
+
+def _artefact(produces: edge.ProducesEdge | None) -> ArtefactRule | None:
+    return ArtefactRule(name=produces.name) if produces else None
+
+
 def _limits(limits: edge.LimitsEdge) -> Limits:
     return Limits(
         vcpus=limits.vcpus,
@@ -172,7 +204,9 @@ def _limits(limits: edge.LimitsEdge) -> Limits:
     )
 
 
-def _output(output: edge.OutputEdge) -> OutputRule:
+def _output(output: edge.OutputEdge | None) -> OutputRule | None:
+    if output is None:
+        return None
     enums = {name: tuple(values) for name, values in output.enums.items()}
     return OutputRule(required=tuple(output.required), enums=enums)
 

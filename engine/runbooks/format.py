@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from engine.domain import image_names
 from engine.domain.runbook import Limits
+from engine.runbooks.agent_format import BudgetEdge, ModelName, ToolsEdge
 from engine.runbooks.check_format import Checks
 from engine.runbooks.scalars import (
     Duration,
@@ -157,12 +158,10 @@ class CloseEdge(StepEdge):
     kind: Literal["close"]
 
 
-class WorkEdge(StepEdge):
-    """What every step has that works in a VM of its own."""
+class VmEdge(StepEdge):
+    """What every step has that works in a VM of its own, and logs in from there by ssh."""
 
     target: Name | None = Field(None, description="the target that the step works on")
-    access: Literal["none", "read", "write"] = Field(description="what the step may do to its target")
-    idempotent: bool = Field(description="whether it may be run again when nobody knows how far it came")
     login: LoginEdge | None = None
     network: list[EndpointEdge] = Field(default_factory=list, max_length=16)
     secrets: list[SecretEdge] = Field(default_factory=list, max_length=8)
@@ -175,6 +174,13 @@ class WorkEdge(StepEdge):
     memory_mb: int = Field(384, ge=128, le=8192)
     limits: LimitsEdge | None = Field(None, description="what it may take beside memory and time")
     timeout: Duration = Field(description="how long it may take; then its VM is destroyed")
+
+
+class WorkEdge(VmEdge):
+    """What every step has that may change its target."""
+
+    access: Literal["none", "read", "write"] = Field(description="what the step may do to its target")
+    idempotent: bool = Field(description="whether it may be run again when nobody knows how far it came")
     approve: ApproveEdge | None = None
     unapproved: Reason | None = None
     rehearse: bool = Field(False, description="do, undo, measure, do again: so that the way back was seen working")
@@ -202,6 +208,22 @@ class AnsibleEdge(WorkEdge):
     image: Name = Field(image_names.ANSIBLE, description="a guest image that has Ansible")
     memory_mb: int = Field(512, ge=256, le=8192)
     rollback: AnyPlayRollback | None = None
+
+
+class AgentEdge(VmEdge):
+    """An AI agent looks into something, or writes an artefact for a later step to apply. It changes no target."""
+
+    kind: Literal["agent"]
+    model: ModelName = Field(description="the name of a model of the file SIGNALBOX_MODELS")
+    prompt: File = Field(description="a file of the runbook's folder: what the agent is told to do")
+    context: list[File] = Field(
+        default_factory=list, max_length=8, description="files of the runbook's folder that it is told as well"
+    )
+    access: Literal["none", "read"] = Field(description="what its tools may do to its target; an agent never writes")
+    tools: ToolsEdge = Field(default_factory=ToolsEdge, description="all that it may do")
+    budget: BudgetEdge = Field(description="the most that it may use, such as {requests: 20, tokens: 120k, calls: 40}")
+    produces: ProducesEdge | None = None
+    output: OutputEdge | None = None
 
 
 class TerraformEdge(StepEdge):
@@ -272,6 +294,7 @@ AnyStep = Annotated[
     Annotated[ReceiveEdge, Tag("kind:receive")]
     | Annotated[ScriptEdge, Tag("kind:script")]
     | Annotated[AnsibleEdge, Tag("kind:ansible")]
+    | Annotated[AgentEdge, Tag("kind:agent")]
     | Annotated[TerraformPlanEdge, Tag("kind:terraform-plan")]
     | Annotated[TerraformApplyEdge, Tag("kind:terraform-apply")]
     | Annotated[GateEdge, Tag("kind:gate")]

@@ -1,7 +1,8 @@
 """Reads a runbook's YAML into plain values and remembers the line of each. Called by the shelf.
 
 Refuses what a person could not mean and a reviewer could not see: anchors and aliases (they also make bombs), tags,
-several documents, keys that are there twice, keys that YAML 1.1 does not read as text (`on`, `yes`).
+several documents, keys that are there twice, keys that YAML 1.1 does not read as text (`yes`, `1`). `on` is one of
+those, and a key of the format: written so, it is text.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ QUOTE = "put quotes around a value that has any of [ ] { } , : # in it, or close
 Place = tuple[str | int, ...]
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
+_TEXT = "tag:yaml.org,2002:str"
+_ON = "on"
 _PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
 
 
@@ -124,7 +127,7 @@ class _Walk:
         for key_node, value_node in node.value:
             spot = _spot(key_node.start_mark)
             key = key_node.value
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+            if not isinstance(key_node, yaml.ScalarNode) or not (key_node.tag == _TEXT or key == _ON):
                 self._problem(spot, f"the key {_shown(key)} is not text to YAML", "rename it or put it in quotes")
                 continue
             if key in seen:

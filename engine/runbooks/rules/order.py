@@ -154,7 +154,7 @@ def scripts_exist(book: Book) -> Iterator[Finding]:
     folder = f"the folder {book.runbook.name}/"
     for at, step in book.scripts():
         if step.script.file not in book.files:
-            key = "playbook" if step.tool is Tool.ANSIBLE else "script"
+            key = {Tool.ANSIBLE: "playbook", Tool.AGENT: "prompt"}.get(step.tool, "script")
             yield Finding(("steps", at, key), f"{step.script.file} is not in {folder}", "add the file")
         if step.rollback and step.rollback.script.file not in book.files:
             place: Place = ("steps", at, "rollback")

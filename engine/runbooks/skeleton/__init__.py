@@ -34,6 +34,15 @@ TERRAFORM = Base(
         "volume/terraform.lock.hcl": b"# as terraform init wrote it\n",
     },
 )
+AGENT = Base(
+    (HERE / "agent.yaml").read_text(),
+    {
+        "diagnose.md": b"Find out why the service does not answer. Say `unknown` when what you saw does not tell.\n",
+        "fix.md": b"Write /step/out/fix.sh: what applies the fix. It must be safe to run twice.\n",
+        "services.md": b"The service web answers on /healthz. It is stuck when its queue does not move.\n",
+        **{name: FILES[name] for name in ("apply.sh", "rollback.sh")},
+    },
+)
 
 
 def _site(name: str, address: str, port: int = 22) -> Site:

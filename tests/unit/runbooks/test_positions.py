@@ -25,7 +25,7 @@ def test_every_place_has_its_line_and_column() -> None:
     ("text", "line", "what"),
     [
         ("a: 1\nb: 2\na: 3\n", 3, "the key a is there twice"),
-        ("a: 1\non: 2\n", 2, "the key on is not text to YAML"),
+        ("a: 1\noff: 2\n", 2, "the key off is not text to YAML"),
         ("a:\n  yes: 2\n", 2, "the key yes is not text to YAML"),
         ("a:\n  7: 2\n", 2, "the key 7 is not text to YAML"),
         ("? [a]\n: 1\n", 1, "the key that is no text is not text to YAML"),
