@@ -163,18 +163,25 @@ class Handler(BaseHTTPRequestHandler):
         call.status = answer.status
         if answer.status != OK:
             call.usage = Usage()  # no provider asks money for an error
+            self._grant.ledger.settle(hold, call.usage)
             self._failed(answer)
             return
         if answer.getheader("Content-Encoding", "identity") != "identity":
             raise Declined(502, "the model's server answers in an encoding that was not asked for")
         streams = answer.getheader("Content-Type", "").lower().startswith(EVENTS)
         meter = Meter(asked.api, streams=streams)
-        try:
-            (self._stream if streams else self._at_once)(answer, meter)
-        finally:
-            call.usage = cost(estimated(hold, meter.counted, meter.size), self._grant.model.price)
 
-    def _stream(self, answer: http.client.HTTPResponse, meter: Meter) -> None:
+        def settle() -> None:
+            """Before the client has the end of its answer: what it does next finds this counted."""
+            call.usage = cost(estimated(hold, meter.counted, meter.size), self._grant.model.price)
+            self._grant.ledger.settle(hold, call.usage)
+
+        try:
+            (self._stream if streams else self._at_once)(answer, meter, settle)
+        finally:
+            settle()
+
+    def _stream(self, answer: http.client.HTTPResponse, meter: Meter, settle: Callable[[], None]) -> None:
         """Pass events on as they come. One that breaks off has no last chunk, so that the client knows."""
         mask = Mask(self._grant.key)
         self._head(OK, EVENTS)
@@ -188,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk(mask.feed(chunk))
         must_be_whole(answer)
         meter.end()
+        settle()
         self._chunk(mask.end())
         self.wfile.write(b"0\r\n\r\n")
 
@@ -195,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
         if data:
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def _at_once(self, answer: http.client.HTTPResponse, meter: Meter) -> None:
+    def _at_once(self, answer: http.client.HTTPResponse, meter: Meter, settle: Callable[[], None]) -> None:
         body = b""
         while chunk := answer.read1(CHUNK):
             meter.feed(chunk)
@@ -205,6 +213,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise Declined(502, "the answer is too long")
         must_be_whole(answer)
         meter.end()
+        settle()
         self._whole(OK, masked(body, self._grant.key))
 
     def _failed(self, answer: http.client.HTTPResponse) -> None:

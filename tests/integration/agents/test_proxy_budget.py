@@ -17,8 +17,7 @@ from engine.domain.errors import BadInput, Unavailable
 from tests.integration.agents.doors import BUDGET, Purse, asking, model, opened, post, proxy
 from tests.integration.agents.provider import PATIENCE_S, Asked, Provider, Reply, events, streamed, whole
 
-APIS = tuple(Api)
-each_api = pytest.mark.parametrize("api", APIS)
+each_api = pytest.mark.parametrize("api", tuple(Api))
 
 
 @each_api

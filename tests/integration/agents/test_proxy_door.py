@@ -19,8 +19,7 @@ from engine.domain.agent import Api, Usage
 from tests.integration.agents.doors import BUDGET, MODEL, PATHS, Purse, asking, model, opened, post, proxy
 from tests.integration.agents.provider import KEY, PATIENCE_S, Asked, Provider, Reply
 
-APIS = tuple(Api)
-each_api = pytest.mark.parametrize("api", APIS)
+each_api = pytest.mark.parametrize("api", tuple(Api))
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -37,7 +36,7 @@ def test_a_request_reaches_the_model_with_the_real_key_and_is_counted(
     provider: Provider, tmp_path: Path, api: Api
 ) -> None:
     purse = Purse()
-    with opened(model(api, provider.url, tmp_path), purse) as door, capture_logs() as logs:
+    with capture_logs() as logs, opened(model(api, provider.url, tmp_path), purse) as door:
         answer = post(door, asking(api))
 
     assert answer.status_code == 200

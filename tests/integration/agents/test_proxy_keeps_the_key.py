@@ -16,8 +16,7 @@ from engine.domain.agent import Api, Usage
 from tests.integration.agents.doors import Purse, asking, model, opened, post
 from tests.integration.agents.provider import KEY, Asked, Provider, Reply
 
-APIS = tuple(Api)
-each_api = pytest.mark.parametrize("api", APIS)
+each_api = pytest.mark.parametrize("api", tuple(Api))
 
 
 def _echo(kind: str, status: int) -> Callable[[Asked], Reply]:
@@ -38,8 +37,8 @@ def _echo(kind: str, status: int) -> Callable[[Asked], Reply]:
 def test_a_provider_that_echoes_headers_gives_no_key_away(tmp_path: Path, api: Api, kind: str, status: int) -> None:
     with (
         Provider(_echo(kind, status)).running() as provider,
-        opened(model(api, provider.url, tmp_path)) as door,
         capture_logs() as logs,
+        opened(model(api, provider.url, tmp_path)) as door,
     ):
         answer = post(door, asking(api))
 

@@ -11,8 +11,7 @@ from engine.domain.agent import Api
 from tests.integration.agents.doors import MODEL, asking, model, opened, post
 from tests.integration.agents.provider import Provider
 
-APIS = tuple(Api)
-each_api = pytest.mark.parametrize("api", APIS)
+each_api = pytest.mark.parametrize("api", tuple(Api))
 
 
 @each_api
