@@ -18,6 +18,7 @@ import structlog
 from pydantic import SecretStr
 
 from engine import wiring
+from engine.commands.agent import agent_group
 from engine.commands.database import database
 from engine.commands.evidence import evidence
 from engine.commands.grants import grants
@@ -288,5 +289,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, grants, image_group, kill_switch, runbook, simulate_command, vm_group):
+for command in (agent_group, database, evidence, grants, image_group, kill_switch, runbook, simulate_command, vm_group):
     cli.add_command(command)

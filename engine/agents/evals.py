@@ -6,23 +6,23 @@ it, and what the situation says is right. What else its gate measures needs a ta
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_evals import Case, Dataset
 from pydantic_evals.evaluators import EvaluationReason, Evaluator, EvaluatorContext
-from pydantic_evals.reporting import ReportCase
+from pydantic_evals.reporting import ReportCase, ReportCaseFailure
 
 from engine.agents.recorded import Kept, Recorded
 from engine.agents.situations import Situation, agent_step
 from engine.agents.toolbox import Metrics
-from engine.domain import archive
 from engine.domain.agent import AgentEnd, Usage
-from engine.domain.errors import SignalboxError
+from engine.domain.errors import Refused, SignalboxError
 from engine.domain.gate import ExprCheck, Json, Sample
 from engine.domain.journey import Role, plan
 from engine.domain.ports import Ending, Redactor, TaskResult
@@ -74,7 +74,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What an evaluation needs from elsewhere. `conclude`: holds an output to the step's rule, as for a real attempt."""
+    """What an evaluation needs from elsewhere. `conclude`: holds an output to the step's rule, as in a run."""
 
     hired: Hired
     judge: Judge
@@ -88,18 +88,25 @@ def evaluate(
 ) -> tuple[Tried, ...]:
     """Each situation, `times` times, one after the other. Raises BadInput: no such step."""
     agent_step(snapshot.runbook, step)
-    dataset = Dataset[Situation, _Worked, None](
+    dataset: Dataset[Situation, _Worked, None] = Dataset(  # not made generic: pydantic cannot read our recursive Json
         name=f"{snapshot.runbook.name}/{step}",
         cases=[Case(name=situation.name, inputs=situation) for situation in situations],
         evaluators=[_ByItsGate(claim_checks(snapshot.runbook, step), step, bench.judge)],
     )
-    report = dataset.evaluate_sync(
-        lambda situation: _work(_order(snapshot, step, situation), situation, bench),
-        max_concurrency=1,
-        progress=False,
-        repeat=times,
-    )
-    return tuple(_tried(case) for case in report.cases)
+
+    async def all_of_them() -> tuple[Tried, ...]:
+        whole = asyncio.current_task()
+
+        def stopped() -> bool:
+            return whole is not None and whole.cancelling() > 0  # somebody pressed Ctrl-C
+
+        def tried(situation: Situation) -> _Worked:
+            return _work(_order(snapshot, step, situation), situation, bench, stopped)
+
+        report = await dataset.evaluate(tried, max_concurrency=1, progress=False, repeat=times)
+        return (*map(_tried, report.cases), *map(_broken, report.failures))
+
+    return asyncio.run(all_of_them())
 
 
 def claim_checks(runbook: Runbook, step: str) -> tuple[ExprCheck, ...]:
@@ -146,12 +153,12 @@ def _order(snapshot: Snapshot, step: str, situation: Situation) -> Order:
     )
 
 
-def _work(order: Order, situation: Situation, bench: Bench) -> _Worked:
+def _work(order: Order, situation: Situation, bench: Bench, stopped: Callable[[], bool]) -> _Worked:
     _, rule = agent_step(order.snapshot.runbook, order.leg.id)
     recorded, kept = Recorded(situation, rule.tools.logs), Kept()
     try:
         with bench.hired(situation, recorded.metrics) as agents:
-            end = agents.work(order, recorded, kept, bench.redactor, bench.on_output, lambda: False)
+            end = agents.work(order, recorded, kept, bench.redactor, bench.on_output, stopped)
         claim, trouble, why = _claim(order, end, recorded, bench)
     except SignalboxError as error:
         claim, trouble, why = None, Outcome.BROKEN, str(error)
@@ -170,8 +177,6 @@ def _claim(order: Order, end: AgentEnd, recorded: Recorded, bench: Bench) -> tup
         return None, Outcome.ASKED, end.asked.why
     if end.output is None:
         return None, Outcome.NO_CLAIM, end.reason
-    files = recorded.out
-    archive.pack(files)
     result = TaskResult(
         ending=Ending.EXITED,
         code=0,
@@ -180,7 +185,7 @@ def _claim(order: Order, end: AgentEnd, recorded: Recorded, bench: Bench) -> tup
         truncated=False,
         reason="",
         seconds=0,
-        files=files,
+        files=recorded.out,
     )
     conclusion = bench.conclude(order, result)
     return conclusion.output, None if conclusion.ok else Outcome.NO_CLAIM, conclusion.reason
@@ -213,7 +218,23 @@ class _ByItsGate(Evaluator[Situation, _Worked, None]):
         return found | {"outcome": EvaluationReason(outcome.value, right.why)}
 
 
+def _broken(case: ReportCaseFailure[Situation, _Worked, None]) -> Tried:
+    """What was raised and is no error of ours: a defect, which is told and never left out."""
+    return Tried(
+        situation=case.name,
+        outcome=Outcome.BROKEN,
+        gate=None,
+        why=case.error_message,
+        usage=Usage(),
+        seconds=0,
+        unrecorded=(),
+        refused=0,
+    )
+
+
 def _tried(case: ReportCase[Situation, _Worked, None]) -> Tried:
+    if case.evaluator_failures:
+        raise Refused(f"{case.name} could not be judged: {case.evaluator_failures[0].error_message}")
     outcome, gate, worked = case.labels["outcome"], case.labels.get("gate"), case.output
     verdict = Verdict(gate.value) if gate is not None else None
     against = gate is not None and verdict in {Verdict.FAILED, Verdict.ERROR}

@@ -1,4 +1,4 @@
-"""Situations that were recorded for a step of an agent: NAME/evals/STEP/*.yaml of a runbook. Called by `signalbox agent`.
+"""Situations that were recorded for a step of an agent: NAME/evals/STEP/*.yaml of a runbook.
 
 ```yaml
 schema: situation/v1
@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from engine.agents import policy
 from engine.agents.policy import Decision
+from engine.agents.reading import read_yaml
 from engine.domain.agent import AgentRule, Tool, ToolCall, Where
 from engine.domain.errors import BadInput
 from engine.domain.gate import Json
@@ -154,15 +154,11 @@ class _File(_Part):
 
 
 def _read(data: bytes) -> _File:
-    if len(data) > MOST_BYTES:
-        raise BadInput(f"longer than {MOST_BYTES:,} bytes")
     try:
-        return _File.model_validate(yaml.safe_load(data))
+        return _File.model_validate(read_yaml(data, MOST_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise BadInput(f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"not YAML: {str(error).splitlines()[0]}") from None
 
 
 def _problems(edge: _File, runbook: Runbook, rule: AgentRule) -> Iterator[str]:

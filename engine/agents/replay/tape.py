@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from engine.agents.reading import read_yaml
 from engine.agents.replay.conversation import Answered, Call, Request, Turn, UserSaid
 from engine.domain.errors import BadInput, Refused
 from engine.domain.gate import Json
@@ -144,14 +144,11 @@ class _File(_Part):
 
 def _read_file(path: Path) -> list[Recording]:
     try:
-        text = path.read_bytes()
-        if len(text) > MOST_BYTES:
-            raise BadInput(f"{path}: longer than {MOST_BYTES:,} bytes")
-        file = _File.model_validate(yaml.safe_load(text))
+        file = _File.model_validate(read_yaml(path.read_bytes(), MOST_BYTES))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise BadInput(f"{path}: not YAML: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise BadInput(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error

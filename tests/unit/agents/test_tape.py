@@ -105,6 +105,14 @@ def test_what_came_is_shown_in_part(tape: Tape) -> None:
     assert "(1,000,000 characters)" in str(refused.value)
 
 
+def test_on_is_a_word(path: Path) -> None:
+    """In YAML 1.1 it would be true."""
+    path.write_text(TAPE.replace("[df, /srv]}", "[df, /srv], on: target, off: no}"))
+
+    (call,) = read_tape(path).recordings[0].turns[0].turn.calls
+    assert call.args == {"argv": ["df", "/srv"], "on": "target", "off": "no"}
+
+
 def test_a_folder_is_one_tape(path: Path) -> None:
     """Of all conversations of its files."""
     path.with_name("other.yaml").write_text(TAPE.replace("step ", "stage "))
@@ -130,6 +138,7 @@ def test_a_folder_is_one_tape(path: Path) -> None:
         ),
         ("key: step fix", 'key: ""', "key: String should have at least 1 character"),
         ("turns:", "turns: [", "not YAML"),
+        ("says: Done.", "says: Done.\n        says: Well.", "the key 'says' stands twice"),
     ],
 )
 def test_a_tape_with_a_mistake(path: Path, old: str, new: str, told: str) -> None:
