@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.agents.evals import Bench, Claims, Hired, Outcome, Tried, evaluate
-from engine.agents.models import Model, Models, load_models
+from engine.agents.models import Model, Models, Price, load_models
 from engine.agents.proxy import ModelProxy
 from engine.agents.replay import ReplayServer, read_tape
 from engine.agents.situations import Situation, agent_step, situations
@@ -125,8 +125,11 @@ def _judge(check: ExprCheck, claims: Claims) -> Sample:
 
 
 def _played(like: Model, name: str, url: str) -> Model:
-    """A model of this format and price, at the replay server, which wants no key."""
-    return replace(like, name=name, model=like.model or name, url=f"{url}/v1", key_env=None, key_file=None, ca=None)
+    """A model of this format and price, at the replay server, which wants no key. Without a known price it costs
+    nothing, and a budget in dollars does not end it."""
+    price = like.price or Price(input=0, output=0)
+    model = like.model or name
+    return replace(like, name=name, model=model, url=f"{url}/v1", key_env=None, key_file=None, ca=None, price=price)
 
 
 # -- what is printed --------------------------------------------------------------------------------------------------
