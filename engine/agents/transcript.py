@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from engine.agents.prompt import bounded
 from engine.domain.agent import Tool, ToolCall
+from engine.domain.gate import Json
 from engine.domain.ports import Redactor
 
 SAID, CALL, ANSWER = 4000, 1000, 600
@@ -50,9 +51,10 @@ def _words(call: ToolCall) -> str:
     argv = call.args.get("argv")
     if call.tool is Tool.RUN and isinstance(argv, list):
         where = call.args.get("on", "vm")
-        return f"run on {where}: " + " ".join(word if _plain(word) else json.dumps(word) for word in argv)
+        return f"run on {where}: " + " ".join(map(_word, argv))
     return f"{call.tool} " + json.dumps(dict(call.args), ensure_ascii=False)
 
 
-def _plain(word: object) -> bool:
-    return isinstance(word, str) and word.isprintable() and bool(word) and not set(word) & set(" \"'\\")
+def _word(word: Json) -> str:
+    plain = isinstance(word, str) and word.isprintable() and bool(word) and not set(word) & set(" \"'\\")
+    return str(word) if plain else json.dumps(word)

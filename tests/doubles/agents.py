@@ -122,8 +122,9 @@ class MemoryJournal:
 
     def decide(self, call_id: str, *, yes: bool) -> None:
         """A person's word on an asked call."""
-        which = "allowed" if yes else "denied"
-        self.conversation = replace(self.conversation, **{which: frozenset({call_id})})
+        decided = frozenset({call_id})
+        with_yes, with_no = replace(self.conversation, allowed=decided), replace(self.conversation, denied=decided)
+        self.conversation = with_yes if yes else with_no
 
     def states(self) -> dict[str, CallState]:
         """Where each call is, by id."""
