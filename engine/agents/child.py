@@ -1,7 +1,7 @@
 """The loop's process: started in bubblewrap, heard line by line, ended at the first break of the protocol.
 
 It sees Python, the folder `inside` and the directory of the model proxy's socket, all read-only; no network, no
-environment, no home, no processes but its own. It gets a token of the step, no key. It is hostile from its first line.
+environment, no home, and it starts no other. It gets a token of the step, no key. It is hostile from its first line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
+from engine.agents import syscalls
 from engine.agents.inside import wire
 from engine.domain.errors import SignalboxError, Unavailable
 
@@ -51,8 +52,11 @@ class LoopEnded(SignalboxError):
     """The loop's process is over before it said its end; the message says why."""
 
 
-def command(socket: Path, inside: Path = INSIDE) -> tuple[str, ...]:
-    """The argv that starts the loop's process. Raises Unavailable: bubblewrap or the library is not installed."""
+def command(socket: Path, inside: Path, filter_fd: int) -> tuple[str, ...]:
+    """The argv that starts the loop's process. `filter_fd`: where the system call filter is read.
+
+    Raises Unavailable: bubblewrap or the library is not installed.
+    """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise Unavailable("an agent's loop runs in bubblewrap, which is missing", "apt-get install bubblewrap")
@@ -60,11 +64,12 @@ def command(socket: Path, inside: Path = INSIDE) -> tuple[str, ...]:
         raise Unavailable("the library that talks to models is missing", "pip install 'signalbox[agent]'")
     shut = ("--unshare-all", "--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534")
     rim = ("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "loop")
+    calls = ("--seccomp", str(filter_fd))
     tmp = ("--proc", "/proc", "--dev", "/dev", "--size", str(FILE_SIZE), "--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
     ours = ("--ro-bind", str(inside), "/signalbox/inside", "--ro-bind", str(socket.parent), str(socket.parent))
     frozen = ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/")
     python = (sys.executable, "-I", "-B", "-X", "utf8", "-c", _BOOT)
-    return (bwrap, *shut, *rim, *_python(), *tmp, *ours, *frozen, *python)
+    return (bwrap, *shut, *rim, *calls, *_python(), *tmp, *ours, *frozen, *python)
 
 
 def _python() -> Iterator[str]:
@@ -166,16 +171,32 @@ class Loop:
 @contextmanager
 def running(socket: Path, ends_at: float, stopped: Callable[[], bool], inside: Path = INSIDE) -> Iterator[Loop]:
     """The loop's process; it and all that it began are dead when this returns. `ends_at`: of the monotonic clock."""
-    argv = command(socket, inside)
-    pipe = subprocess.PIPE
-    try:
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/", start_new_session=True)
-    except OSError as error:
-        raise Unavailable(f"bubblewrap cannot be started: {error}") from error
+    process = _started(socket, inside)
     try:
         yield Loop(process, ends_at, stopped)
     finally:
         _kill(process)
+
+
+def _started(socket: Path, inside: Path) -> subprocess.Popen[bytes]:
+    pipe, (reads, writes) = subprocess.PIPE, os.pipe()
+    try:
+        with os.fdopen(writes, "wb") as filter_in:
+            filter_in.write(syscalls.program())  # some hundred bytes: the pipe holds them
+        return subprocess.Popen(
+            command(socket, inside, reads),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env={},
+            cwd="/",
+            start_new_session=True,
+            pass_fds=(reads,),
+        )
+    except OSError as error:
+        raise Unavailable(f"bubblewrap cannot be started: {error}") from error
+    finally:
+        os.close(reads)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

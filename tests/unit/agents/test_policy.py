@@ -1,4 +1,4 @@
-"""What an agent may do: each rule means what `CommandRule` and `Tools` say, and nothing outside them is ever allowed."""
+"""What an agent may do: rules mean what `CommandRule` and `Tools` say; nothing outside them is ever allowed."""
 
 from __future__ import annotations
 
@@ -196,12 +196,15 @@ def test_metrics_and_logs_are_there_by_name() -> None:
         assert ruling(Tool.LOGS, name="service", contains=contains).decision is Decision.REFUSE
 
 
-# -- nothing outside the rules is ever allowed, whatever a model says ---------------------------------------------------
+# -- nothing outside the rules is ever allowed, whatever a model says -------------------------------------------------
 
+# fmt: off
 SNIPPETS = (
-    "df|--output=pcent|du|-x|-d1|ls|srv|/srv|/step/out|/run/secrets|/etc/passwd|..|.|/|//|-|--|=|:|@|~|*|**|/**|"
-    "$(id)|`id`|;|\0|\n|\u2215|\uff0f|\u202e|e\u0301|\u0430|a| |http://|file://|python3|systemctl|status"
-).split("|")
+    "df", "--output=pcent", "du", "-x", "-d1", "ls", "srv", "/srv", "/step/out", "/run/secrets", "/etc/passwd", "..",
+    ".", "/", "//", "-", "--", "=", ":", "@", "~", "*", "**", "/**", "$(id)", "`id`", ";", "\0", "\n", "\u2215",
+    "\uff0f", "\u202e", "e\u0301", "\u0430", "a", " ", "http://", "file://", "python3", "systemctl", "status",
+)
+# fmt: on
 WORDS = st.lists(st.sampled_from(SNIPPETS), max_size=5).map("".join) | st.text(max_size=8)
 BEGINNINGS = st.sampled_from(
     [[], ["df", "--output=pcent"], ["du", "-x", "-d1"], ["ls"], ["python3"], ["systemctl", "status"]]

@@ -11,9 +11,18 @@ import pytest
 
 from engine.agents.policy import rule_on
 from engine.agents.toolbox import MAX_OUTPUT, RUN_TIMEOUT_S, Metrics, Toolbox
-from engine.domain.agent import CallRecord, CallState, CommandResult, CommandRule, Guest, LogSource, Tool, ToolCall
-from engine.domain.agent import Tools as Granted
-from engine.domain.agent import Where
+from engine.domain.agent import (
+    CallRecord,
+    CallState,
+    CommandResult,
+    CommandRule,
+    Guest,
+    LogSource,
+    Tool,
+    ToolCall,
+    Tools,
+    Where,
+)
 from engine.domain.errors import BadInput, Refused, Unavailable
 from engine.domain.gate import Json
 from engine.domain.ports import Ending, VmTask
@@ -22,7 +31,7 @@ from engine.runtime.egress import Egress
 from tests.plugins_vm import Plain
 from tests.unit.runtime.local_agent import LocalGuest
 
-TOOLS = Granted(
+TOOLS = Tools(
     run=(
         CommandRule(on=Where.TARGET, argv=("ls", "**")),
         CommandRule(argv=("python3", "/step/out/**")),
@@ -70,7 +79,7 @@ def call(tool: Tool, **args: Any) -> ToolCall:
     return ToolCall(id="1", tool=tool, args=args)
 
 
-def made(guest: Guest, one: ToolCall, tools: Granted = TOOLS, metrics: Metrics | None = None) -> str:
+def made(guest: Guest, one: ToolCall, tools: Tools = TOOLS, metrics: Metrics | None = None) -> str:
     return Toolbox(tools, guest, Masking(), metrics).make(one, rule_on(one, tools))
 
 
@@ -248,8 +257,8 @@ def test_the_model_is_told_of_what_is_granted_and_of_nothing_else() -> None:
     assert "- service: tail -n 200 '/srv/checkout log'" in told["logs"].description
     for spec in told.values():
         assert spec.schema["additionalProperties"] is False
-    assert Toolbox(Granted(), FakeGuest(), Masking()).specs() == ()
-    only_vm = Granted(run=(CommandRule(argv=("true",)),))
+    assert Toolbox(Tools(), FakeGuest(), Masking()).specs() == ()
+    only_vm = Tools(run=(CommandRule(argv=("true",)),))
     (spec,) = Toolbox(only_vm, FakeGuest(), Masking()).specs()
     assert spec.schema["properties"] == {
         "argv": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 64},
@@ -287,14 +296,14 @@ def test_links_are_followed_where_they_are(attended: Callable[[Callable[[Guest],
     (inside / "folder").symlink_to(outside)
     (inside / "real").write_text("ours")
     (inside / "near").symlink_to("real")
-    tools = Granted(reads=(f"{inside}/**",), writes=(f"{inside}/**",))
+    tools = Tools(reads=(f"{inside}/**",), writes=(f"{inside}/**",))
     seen: list[str] = []
 
     def work(guest: Guest) -> None:
-        for name in ("file", "folder/secret", "near"):
-            seen.append(made(guest, call(Tool.READ, path=f"{inside}/{name}"), tools))
-        for name in ("file", "folder/new", "near", "a/b"):
-            seen.append(made(guest, call(Tool.WRITE, path=f"{inside}/{name}", content="new"), tools))
+        reads = [call(Tool.READ, path=f"{inside}/{name}") for name in ("file", "folder/secret", "near")]
+        names = ("file", "folder/new", "near", "a/b")
+        writes = [call(Tool.WRITE, path=f"{inside}/{name}", content="new") for name in names]
+        seen.extend(made(guest, one, tools) for one in (*reads, *writes))
 
     attended(work)
     refused = [answer.startswith("not done: ") and f"to {outside}/" in answer for answer in seen]
