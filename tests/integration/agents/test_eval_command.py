@@ -48,10 +48,9 @@ def a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     return lambda *words: CliRunner().invoke(cli, ["agent", "eval", *words])
 
 
-@pytest.mark.parametrize("api", ["anthropic", "openai", "openai-responses"])
-def test_with_tapes(typed: Typed, api: str) -> None:
-    """Each situation with its tape, in the format and at the price of the file of models."""
-    Path("models.yaml").write_text(MODELS.replace("API", api).replace("URL", "http://127.0.0.1:1"))
+def test_with_tapes(typed: Typed) -> None:
+    """Each situation with its tape, at the price of the file of models."""
+    Path("models.yaml").write_text(MODELS.replace("API", "anthropic").replace("URL", "http://127.0.0.1:1"))
     said = typed("diagnose", "--replay", "tapes", "-v")
 
     assert said.exit_code == 0, said.output
@@ -61,6 +60,16 @@ def test_with_tapes(typed: Typed, api: str) -> None:
     assert (stuck[7:], well[7:]) == (["1", "0"], ["1", "0"])
     assert said.stdout.splitlines()[-1] == "2 of 2 passed (100 %)"
     assert "I look at the service first." in said.stderr
+
+
+@pytest.mark.parametrize("api", ["openai", "openai-responses"])
+def test_a_tape_in_the_other_formats(typed: Typed, api: str) -> None:
+    """That of the step's model."""
+    Path("models.yaml").write_text(MODELS.replace("API", api).replace("URL", "http://127.0.0.1:1"))
+    said = typed("diagnose", "--replay", "tapes", "--only", "stuck")
+
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines()[2].split()[:6] == ["stuck", "right", "held", "2", "2780", "$0.0093"]
 
 
 def test_without_a_file_of_models(typed: Typed) -> None:
@@ -75,12 +84,12 @@ def test_what_does_not_pass(typed: Typed) -> None:
     """Exit code 1 below --at-least, and why."""
     tape = Path("tapes/well.yaml")
     tape.write_text(tape.read_text().replace("unknown", "stuck"))
-    few = typed("diagnose", "--replay", "tapes", "--at-least", "50")
-    said = typed("diagnose", "--replay", "tapes")
+    few = typed("diagnose", "--replay", "tapes", "--only", "well", "--at-least", "0")
+    said = typed("diagnose", "--replay", "tapes", "--only", "well")
 
     assert (few.exit_code, said.exit_code) == (0, 1)
     assert "well: wrong: not out.cause ==" in said.stdout
-    assert "1 of 2 passed (50 %); 1 wrong with a gate that holds" in said.stdout
+    assert "0 of 1 passed (0 %); 1 wrong with a gate that holds" in said.stdout
 
 
 def test_a_tape_that_does_not_fit(typed: Typed) -> None:
