@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import threading
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from engine.domain.errors import BadInput, Unavailable
 from engine.domain.gate import Json
 
 TIMEOUT_S = 300.0
+_MADE_ANEW = re.compile(r"[0-9a-f]{12,}|[A-Za-z0-9_-]{32,}")
+""" An id, a digest, the boundary of a block of data: the next run has another. """
 MOST_BYTES = 8 << 20
 _EXPECTED = 200
 """ Characters of one message that a recorded turn expects; a person shortens them to what matters. """
@@ -103,7 +106,7 @@ class Recorder:
 
     def _line(self, text: str) -> str:
         """The longest line of what was said, since it tells most; never one that reads as a pattern."""
-        lines = [line for line in text.splitlines() if self._clean(line) == line]
+        lines = [line for line in text.splitlines() if self._lasts(line)]
         return max(lines, key=len)[:_EXPECTED].strip().strip("/") if lines else ""
 
     def _write(self) -> None:
@@ -117,4 +120,8 @@ class Recorder:
         """The first line that no other conversation began with; without one, a person must find the difference."""
         others = "\n".join(text for other in self._heard if other != begun for text in other)
         lines = [line.strip() for text in begun for line in text.splitlines() if line.strip()]
-        return next((line for line in lines if line not in others and self._clean(line) == line), lines[0])
+        return next((line for line in lines if line not in others and self._lasts(line)), lines[0])
+
+    def _lasts(self, line: str) -> bool:
+        """Whether the next run says the same, and the tape may."""
+        return self._clean(line) == line and _MADE_ANEW.search(line) is None

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from engine.agents.replay import ReplayServer, ScriptedModel, call
+from engine.agents.replay import ReplayServer, ScriptedModel, call, say
+from engine.agents.replay.recording import Recorder
 from engine.cli import cli
 from tests.doubles.situations import STUCK, WELL, write_runbook
 
@@ -113,6 +114,25 @@ def test_a_live_model(typed: Typed) -> None:
     assert said.exit_code == 0, said.output
     assert len(live.requests) == 2
     assert said.stdout.splitlines()[-1] == "2 of 2 passed (100 %)"
+
+
+def test_a_live_run_that_was_recorded_is_replayed(typed: Typed) -> None:
+    """The tape is written while the live model works, and tells the same without it."""
+    looks = say("I look.", call("run", {"on": "target", "argv": ["systemctl", "status", "web"]}))
+    script = ScriptedModel([looks, call("finish", {"cause": "stuck"})])
+    tape = Path("recorded/stuck.yaml")
+    tape.parent.mkdir()
+    with (
+        ReplayServer(script, key="the-providers-key") as live,
+        ReplayServer(Recorder(live.url, "the-providers-key", tape)) as recording,
+    ):
+        Path("models.yaml").write_text(MODELS.replace("API", "anthropic").replace("URL", recording.url))
+        recorded = typed("diagnose", "--only", "stuck")
+    replayed = typed("diagnose", "--only", "stuck", "--replay", "recorded")
+
+    assert (recorded.exit_code, replayed.exit_code) == (0, 0), (recorded.output, replayed.output, tape.read_text())
+    assert replayed.stdout.splitlines()[2].split()[:6] == recorded.stdout.splitlines()[2].split()[:6]
+    assert "deactivating" in tape.read_text()
 
 
 @pytest.mark.parametrize(
