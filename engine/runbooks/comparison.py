@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import get_args
 
 from engine.domain.digest import of_bytes
@@ -11,8 +11,8 @@ from engine.domain.gate import Check, Sampling
 from engine.domain.runbook import Access, GateStep, Runbook, ScriptStep, Tool
 from engine.runbooks import permissions
 from engine.runbooks.book import target_of
-from engine.runbooks.format import CHANGING, NoUndoEdge, RunbookEdge, TerraformPlanEdge
-from engine.runbooks.permissions import Does
+from engine.runbooks.format import CHANGING, AgentEdge, NoUndoEdge, RunbookEdge, TerraformPlanEdge
+from engine.runbooks.permissions import Permission
 from engine.runbooks.shelf import shaped
 
 Facts = Mapping[tuple[str, str], str]
@@ -42,12 +42,13 @@ class Difference:
     about: str
     before: str | None
     now: str | None
+    wider: bool = False
 
     @property
     def mark(self) -> str:
         """`wider` for a new grant, or one for more than before; `weaker` for a guard that is gone."""
         if self.part == "grants":
-            return "wider" if _rank(self.now) > _rank(self.before) else ""
+            return "wider" if self.wider else ""
         unasked = self.part == "approvals" and (self.now or "").startswith(NOBODY)
         unprotected = self.part == "targets" and self.before is not None and (self.now or "").endswith(UNPROTECTED)
         return "weaker" if unasked or unprotected or (self.part in GUARDS and self.now is None) else ""
@@ -61,15 +62,23 @@ class Difference:
         return f"~ {self.about}: {self.before}  ->  {self.now}{mark}"
 
 
-def _rank(does: str | None) -> int:
-    return -1 if does is None else list(Does).index(Does(does))
-
-
 def compare(before: State, now: State) -> tuple[Difference, ...]:
     """What changed, by part. Both need the right shape only; raises BadInput for what has not even that."""
     old, new = (facts(state) for state in (before, now))
     keys = sorted(old.keys() | new.keys(), key=lambda key: (PARTS.index(key[0]), key[1]))
-    return tuple(Difference(*key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key))
+    wider = {("grants", _about(row)) for row in permissions.compare(_granted(before), _granted(now)).wider}
+    return tuple(
+        Difference(*key, old.get(key), new.get(key), wider=key in wider) for key in keys if old.get(key) != new.get(key)
+    )
+
+
+def _granted(state: State) -> Iterator[Permission]:
+    """Its permissions, whatever it is called."""
+    return (replace(row, runbook="") for row in permissions.of(shaped(state.source, state.called)[1]))
+
+
+def _about(row: Permission) -> str:
+    return f"{row.who}, {row.kind} {row.what}"
 
 
 def tell(before: State, now: State) -> str:
@@ -99,7 +108,7 @@ def facts(state: State) -> Facts:
         ("steps", "line"): " > ".join(step.id for step in runbook.steps),
     }
     for row in permissions.of(runbook):
-        found["grants", f"{row.who}, {row.kind} {row.what}"] = str(row.does)
+        found["grants", _about(row)] = row.limit or str(row.does)
     for name, target in runbook.targets.items():
         found["targets", name] = f"{target.host}:{target.port}, {'protected' if target.protected else UNPROTECTED}"
     for one in runbook.inputs:
@@ -115,7 +124,7 @@ def _steps(file: RunbookEdge, runbook: Runbook) -> Iterator[tuple[tuple[str, str
             yield ("gates", step.id), f"judges {step.of}, good for {minutes(step.fresh_for_s)}"
             yield from ((("gates", f"{step.id}.{check.id}"), describe(check)) for check in step.checks)
             yield from ((("gates", f"{step.id}.{one.id}"), f"in shadow: {describe(one)}") for one in step.shadow)
-        elif isinstance(step, ScriptStep) and isinstance(edge, TerraformPlanEdge):
+        elif isinstance(step, ScriptStep) and isinstance(edge, (AgentEdge, TerraformPlanEdge)):
             yield ("steps", step.id), runs(step)
         elif isinstance(step, ScriptStep) and isinstance(edge, CHANGING):
             yield ("steps", step.id), runs(step)
@@ -144,7 +153,9 @@ def runs(step: ScriptStep) -> str:
 
 
 def does(step: ScriptStep) -> str:
-    """The script with its arguments, the playbook with what is made of it, or what Terraform is told."""
+    """The script with its arguments, the playbook with what is made of it, what Terraform or an agent is told."""
+    if step.agent is not None:
+        return f"an agent of the model {step.agent.model}, told {', '.join((step.script.file, *step.agent.context))}"
     if step.tool is Tool.ANSIBLE:
         how = "only shows what it would change" if step.access is Access.READ else "shown first, run, then run again"
         return f"playbook {step.script.file} ({how})"

@@ -1,6 +1,6 @@
 """Runs every rule over a runbook. Called by the shelf; a rule's id stands at the end of its message.
 
-L007 (an agent that writes to a protected target) will come with agent steps. L011 (idempotency is declared) needs no
+L011 (idempotency is declared) needs no
 rule: `idempotent` is a required key of the format.
 """
 
@@ -12,6 +12,8 @@ from engine.runbooks.book import Book
 from engine.runbooks.positions import Document, Problem
 from engine.runbooks.rule import Rule
 from engine.runbooks.rules import (
+    agent_tools,
+    agents,
     changes,
     grants,
     measuring,
@@ -24,7 +26,20 @@ from engine.runbooks.rules import (
     words,
 )
 
-ROOMS = (changes, grants, measuring, order, playbooks, production, reach, terraform, untrusted, words)
+ROOMS = (
+    agent_tools,
+    agents,
+    changes,
+    grants,
+    measuring,
+    order,
+    playbooks,
+    production,
+    reach,
+    terraform,
+    untrusted,
+    words,
+)
 
 RULES: Mapping[str, Rule] = {
     found.id: found

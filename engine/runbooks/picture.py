@@ -55,6 +55,8 @@ def _does(leg: Leg) -> str:
     script = leg.script.file if leg.script else ""
     if leg.script and step.tool is Tool.ANSIBLE:
         script = f"playbook {script}" + (", check mode only" if step.access is Access.READ else "")
+    if step.agent is not None:
+        script = f"agent {step.agent.model} told {script}"
     verb = {Access.WRITE: "changes", Access.READ: "reads", Access.NONE: ""}[step.access]
     who = "with terraform" if step.tool is Tool.TERRAFORM else f"as {step.login.user if step.login else 'nobody'}"
     where = f"{verb} {step.target} {who}: " if verb else ""
@@ -149,7 +151,7 @@ def _told(runbook: Runbook, step: object, excuses: dict[str, str]) -> Iterator[s
             yield f"  {step.id}: {runs(step)}"
             for row in permissions.of(runbook):
                 if row.who == step.id:
-                    yield f"      {_MAY[row.kind]} {row.what}" + (
+                    yield f"      {_MAY[row.kind]} {row.shown}" + (
                         f", and {row.does}" if row.kind is Kind.TARGET else ""
                     )
             if step.approval:
@@ -162,4 +164,17 @@ def _told(runbook: Runbook, step: object, excuses: dict[str, str]) -> Iterator[s
                 yield from (f"        = {check.id}: {describe(check)}" for check in step.rollback.checks)
 
 
-_MAY = {Kind.TARGET: "works on", Kind.LOGIN: "logs in as", Kind.DIAL: "may dial", Kind.SECRET: "knows"}
+_MAY = {
+    Kind.TARGET: "works on",
+    Kind.LOGIN: "logs in as",
+    Kind.DIAL: "may dial",
+    Kind.SECRET: "knows",
+    Kind.MODEL: "thinks by the model",
+    Kind.SHOWN: "shows its model",
+    Kind.RUN: "may run",
+    Kind.READ: "may read",
+    Kind.WRITE: "may write",
+    Kind.METRIC: "may query",
+    Kind.LOG: "may read the log",
+    Kind.BUDGET: "spends at most",
+}

@@ -13,8 +13,8 @@ HEAD = """\
 
 Written by `signalbox runbook lint --rules`; a test holds it in step. Each rule is proved on every path that a run can
 take: the line of steps, a retry after each change, and each rollback. The examples are edits of the runbook that
-`signalbox runbook new` writes (those on Terraform of one with plans and applies), and a test runs each: what is
-refused is refused by this rule alone.
+`signalbox runbook new` writes (those on Terraform of one with plans and applies, those on agents of one in which
+agents diagnose and write the fix), and a test runs each: what is refused is refused by this rule alone.
 
 """
 

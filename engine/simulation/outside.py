@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from engine.domain import template
+from engine.domain.agent import Guest
 from engine.domain.alert import Alert, AlertStatus, Delivery, Severity
 from engine.domain.digest import of_bytes, of_value, snapshot_digest
 from engine.domain.directory import Address, Directory, Site
@@ -21,6 +22,7 @@ from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.domain.within import measured
 from engine.gates import digest
+from engine.simulation.agents import NoGuest, said_by
 from engine.simulation.ledger import Course, Ledger
 
 SOURCE = "simulated"
@@ -208,10 +210,8 @@ class SimulatedRunner:
         step = order.leg.step
         if not ok or not isinstance(step, ScriptStep):
             return Conclusion(ok=False, reason=result.reason)
-        rule = step.output
-        said = {name: rule.enums.get(name, ("simulated",))[0] for name in rule.required} if rule else None
         artefact = f"the artefact of {step.id}".encode() if step.produces else None
-        return Conclusion(ok=True, reason="", output=dict(said) if said else None, artefact=artefact)
+        return Conclusion(ok=True, reason="", output=said_by(step), artefact=artefact)
 
     def _content(self, order: Order) -> str | None:
         step = order.leg.step
@@ -265,6 +265,15 @@ class SimulatedVms:
         return TaskResult(
             ending=will.ending, code=code, stdout="", stderr="", truncated=False, reason=reason, seconds=1
         )
+
+    def attend(
+        self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
+    ) -> TaskResult:
+        """See `Attends`: what was chosen happens to an agent's step as to any other."""
+        result = self.run(task, redactor, on_output)
+        if result.ending is Ending.EXITED and result.code == 0:
+            work(NoGuest())
+        return result
 
     def destroy(self, task_id: str) -> bool:  # noqa: ARG002 - the port has it
         """None lives."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine.domain.agent import AgentRule, Budget
 from engine.domain.digest import snapshot_digest
-from engine.domain.runbook import ApprovalRule, CloseStep, GateStep, ReceiveStep, Runbook, ScriptStep, Snapshot
+from engine.domain.runbook import ApprovalRule, CloseStep, GateStep, ReceiveStep, Runbook, ScriptStep, Snapshot, Tool
 from tests.doubles.toy import toy_runbook
 
 INPUTS = {"mount": "/srv"}
@@ -52,3 +53,13 @@ def short() -> Snapshot:
             ),
         )
     )
+
+
+def by_an_agent() -> Snapshot:
+    """The short one, in which an agent looks."""
+    snapshot = short()
+    receive, look, *rest = snapshot.runbook.steps
+    assert isinstance(look, ScriptStep)
+    agent = AgentRule(model="careful", budget=Budget(requests=2, tokens=1000, calls=1))
+    steps = (receive, replace(look, tool=Tool.AGENT, agent=agent), *rest)
+    return replace(snapshot, runbook=replace(snapshot.runbook, steps=steps))

@@ -39,7 +39,7 @@ LOOK = "- id: look"
             "kind: script\n",
             "\n",
             LOOK,
-            "steps[1] has no kind - add kind: receive | script | ansible | terraform-plan | terraform-apply | gate",
+            "steps[1] has no kind - add kind: receive | script | ansible | agent | terraform-plan | terraform-apply",
         ),
         ("type: expr", "type: exp", None, "steps[2].checks[0] has the type 'exp' - did you mean expr? Otherwise use"),
         ("idempotent: true", "", LOOK, "steps[1].idempotent is missing - add it: whether it may be run again when"),
