@@ -32,7 +32,7 @@ def test_all_that_the_loop_asks_gets_through(api: Api, tmp_path: Path) -> None:
     with ReplayServer(ScriptedModel([say("I look.", LOOKS, tokens=(1000, 50)), FOUND]), key=KEY) as server:
         end = _work(server, api, tmp_path, journal, RULE.budget)
 
-    assert end == AgentEnd(output=FOUND.args)
+    assert end == AgentEnd(output=dict(FOUND.args))
     assert journal.conversation.usage.requests == 2
     assert journal.conversation.usage.tokens == 1050 + 120
     assert set(server.requests[0].tools) == {"run", "read", "write", "logs", "finish"}
