@@ -139,7 +139,7 @@ class Toolbox:
     # -- what they share
 
     def _command(self, ruling: Ruling) -> CommandResult:
-        """In the VM it has no key. On the target no shell sees a word unquoted: sshd hands the one string to a shell."""
+        """In the VM it has no key; on the target, where sshd hands one string to a shell, no word is unquoted."""
         on_target = ruling.on is Where.TARGET
         argv = (*ON_TARGET, shlex.join(ruling.argv)) if on_target else keyless(ruling.argv)
         return self._guest.run(argv, RUN_TIMEOUT_S, MAX_OUTPUT)
@@ -186,7 +186,8 @@ def _run_spec(tools: Tools) -> ToolSpec | None:
     ]
     text = f"""\
 Run one program and wait for it, at most {RUN_TIMEOUT_S:.0f} s. No shell reads the words: no pipes, no redirection, \
-no globs. `on`: "vm" is this step's own throw-away VM, "target" is the system at hand. What it leaves running is ended.
+no globs. `on`: "vm" is this step's own throw-away VM, without its keys; "target" is the system at hand. What it leaves \
+running is ended.
 Allowed, where * is one word that is no option and no absolute path, a last ** any number of such words, and /x/** any \
 path in /x:
 """
