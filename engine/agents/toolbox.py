@@ -186,8 +186,8 @@ def _run_spec(tools: Tools) -> ToolSpec | None:
     ]
     text = f"""\
 Run one program and wait for it, at most {RUN_TIMEOUT_S:.0f} s. No shell reads the words: no pipes, no redirection, \
-no globs. `on`: "vm" is this step's own throw-away VM, without its keys; "target" is the system at hand. What it leaves \
-running is ended.
+no globs. `on`: "vm" is this step's own throw-away VM, without its keys; "target" is the system at hand. What it \
+leaves running is ended.
 Allowed, where * is one word that is no option and no absolute path, a last ** any number of such words, and /x/** any \
 path in /x:
 """
