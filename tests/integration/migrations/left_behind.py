@@ -338,14 +338,16 @@ def _activated(rows: Rows) -> list[dict[str, Any]]:
     newest = {row["runbook"]: row for row in sorted(rows["run"], key=lambda row: row["opened_at"])}
     return [
         {
-            **{"id": number, "runbook": name, "on": True, "digest": run["runbook_digest"], "source": run["source"]},
-            **{
-                "files": run["files"],
-                "by": "migration",
-                "by_name": "the upgrade",
-                "at": run["opened_at"],
-                "reason": "",
-            },
+            "id": number,
+            "runbook": name,
+            "on": True,
+            "digest": run["runbook_digest"],
+            "source": run["source"],
+            "files": run["files"],
+            "by": "migration",
+            "by_name": "the upgrade",
+            "at": run["opened_at"],
+            "reason": "",
         }
         for number, (name, run) in enumerate(newest.items(), 1)
     ]
