@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from engine.domain import template
+from engine.domain.agent import Guest
 from engine.domain.alert import Alert, AlertStatus, Delivery, Severity
 from engine.domain.digest import of_bytes, of_value, snapshot_digest
 from engine.domain.directory import Address, Directory, Site
@@ -21,6 +22,7 @@ from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.domain.within import measured
 from engine.gates import digest
+from engine.simulation.agents import Nothing
 from engine.simulation.ledger import Course, Ledger
 
 SOURCE = "simulated"
@@ -39,7 +41,7 @@ class Will:
     """What happens to the work that comes next.
 
     `crash`: the process dies before the command began, or after it did its work (of a gate: while it measures).
-    `meanwhile`: what somebody does while it is under way.
+    `meanwhile`: what somebody does while it is under way. `asks`: an agent comes to a call that takes a yes.
     """
 
     ending: Ending = Ending.EXITED
@@ -47,6 +49,7 @@ class Will:
     check: str = ""
     verdict: Verdict = Verdict.HELD
     crash: str = ""
+    asks: bool = False
     meanwhile: Callable[[], object] | None = None
 
 
@@ -265,6 +268,14 @@ class SimulatedVms:
         return TaskResult(
             ending=will.ending, code=code, stdout="", stderr="", truncated=False, reason=reason, seconds=1
         )
+
+    def attend(
+        self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
+    ) -> TaskResult:
+        """See `Attends`: the work is done where a command would be, if the VM lives."""
+        if self.outside.will.ending is Ending.EXITED and self.outside.will.crash != "before":
+            work(Nothing())
+        return self.run(task, redactor, on_output)
 
     def destroy(self, task_id: str) -> bool:  # noqa: ARG002 - the port has it
         """None lives."""

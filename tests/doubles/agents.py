@@ -34,6 +34,10 @@ def call(name: str, *argv: str, on: str = "target") -> ToolCall:
     return ToolCall(id=name, tool=Tool.RUN, args={"argv": list(argv or ("df",)), "on": on})
 
 
+def _log_growth() -> Json:
+    return {"cause": "log_growth"}
+
+
 @dataclass
 class FakeGuest:
     """A VM whose commands print their own words. `heard`: what was run in it."""
@@ -58,7 +62,7 @@ class FakeAgents:
 
     calls: tuple[ToolCall, ...] = (call("look", "df", "/srv"),)
     asks: frozenset[str] = frozenset()
-    output: Json = field(default_factory=lambda: {"cause": "log_growth"})
+    output: Json = field(default_factory=_log_growth)
     reason: str = ""
     more: tuple[Reach, ...] = ()
     when: Callable[[str], None] = lambda _what: None

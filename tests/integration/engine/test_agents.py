@@ -496,10 +496,13 @@ def test_a_leg_has_one_open_conversation(box: Box, agents: FakeAgents) -> None:
     with pytest.raises(Killed):
         box.go()
 
-    with pytest.raises(Conflict, match="uq_agent_conversation_open|run_id, agent_conversation.leg"):
+    def second() -> None:
+        here, now = box.run(), box.clock.now()
         with box.database.transaction() as session:
-            second = box.run().attempts[-1]
-            conversations.begin(session, attempt_id=second.id, run_id=box.run().id, leg="diagnose", now=box.clock.now())
+            conversations.begin(session, attempt_id=here.attempts[-1].id, run_id=here.id, leg="diagnose", now=now)
+
+    with pytest.raises(Conflict, match="uq_agent_conversation_open|run_id, agent_conversation.leg"):
+        second()
 
 
 def test_a_closed_conversation_does_not_open_again(box: Box, agents: FakeAgents) -> None:
