@@ -24,6 +24,7 @@ from engine.commands.grants import grants
 from engine.commands.group import Commands
 from engine.commands.image import image_group
 from engine.commands.kill_switch import kill_switch
+from engine.commands.model import model_group
 from engine.commands.runbook import runbook
 from engine.commands.simulate import simulate_command
 from engine.commands.vm import vm_group
@@ -288,5 +289,5 @@ def harness_show(number: int) -> None:
     click.echo(note.patch, nl=False)
 
 
-for command in (database, evidence, grants, image_group, kill_switch, runbook, simulate_command, vm_group):
+for command in (database, evidence, grants, image_group, kill_switch, model_group, runbook, simulate_command, vm_group):
     cli.add_command(command)

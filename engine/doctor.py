@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import requests
 
 from engine import wiring
+from engine.agents import checkup
 from engine.coordination.activation import must_be_activated
 from engine.domain import image_names
 from engine.domain.errors import BadInput, Conflict, SignalboxError, Unavailable
@@ -53,6 +54,7 @@ def examine(settings: Settings, more: dict[str, Look]) -> Iterator[Finding]:
         "configuration": lambda: _configuration(settings),
         "database": lambda: _database(settings),
         "runbooks": lambda: _runbooks(settings),
+        "models": lambda: _models(settings),
         "libvirt": lambda: _libvirt(settings),
         "secrets": lambda: _secrets(settings),
         "evidence": lambda: _evidence(settings),
@@ -182,6 +184,18 @@ def _runbooks(settings: Settings) -> Iterator[Finding]:
         for missed in sorted(images - {image_names.BASE, *there}):
             text = f"{name} boots {missed}, which is not built here"
             yield Finding(part="image", well=False, text=text, remedy=image_names.how_to_get(missed))
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    shelf = Shelf(settings.runbooks)
+    steps = [
+        checkup.Wanted(runbook=name, step=step.id, rule=step.agent)
+        for name in shelf.valid()
+        for step in shelf.read(name).runbook.steps
+        if isinstance(step, ScriptStep) and step.agent is not None
+    ]
+    for found in checkup.examine(wiring.models(settings), steps):
+        yield Finding(part=found.part, well=found.well, text=found.text, remedy=found.remedy)
 
 
 def _libvirt(settings: Settings) -> Iterator[Finding]:

@@ -40,6 +40,9 @@ class Settings(BaseModel):
     runbooks: Path = Field(Path("runbooks"), description="folder of runbooks")
     images: Path = Field(Path(".signalbox/images"), description="guest images; QEMU's user must be able to read it")
     sites: Path = Field(Path(".signalbox/sites.yaml"), description="the directory: names of hosts -> addresses, keys")
+    models: Path = Field(
+        Path(".signalbox/models.yaml"), description="models of agent steps: names -> provider, key's place, price"
+    )
     agents_md: Path = Field(Path("agents.md"), description="where harness notes propose their rules")
     libvirt_uri: str = Field("", description="default: qemu:///system as root, qemu:///session otherwise")
     accel: Literal["auto", "kvm", "tcg"] = Field(

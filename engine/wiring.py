@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine import gates
+from engine.agents.models import Models, load_models
+from engine.agents.proxy import ModelProxy
 from engine.domain.directory import Address, Directory
 from engine.domain.errors import BadInput, Conflict
 from engine.domain.harness import NoteDraft
@@ -45,6 +47,7 @@ from engine.secrets.broker import Broker
 from engine.secrets.connection import VaultConnection, connect_to
 from engine.secrets.embedded import EmbeddedBao
 from engine.secrets.nothing import Nothing
+from engine.secrets.redact import Redactor
 from engine.service import People, Service
 from engine.settings import PREFIX, Settings, load_directory
 from engine.store import migrate
@@ -158,7 +161,7 @@ POSTGRES_PORT = 5432
 
 def forbidden(settings: Settings) -> tuple[Address, ...]:
     """Signalbox's own ends, which no grant reaches: web, database, Vault, Slack, libvirt, Prometheus (gates measure
-    there). A web server that listens on every address is known by loopback and by this machine's name."""
+    there), models. A web server that listens on every address is known by loopback and by this machine's name."""
     urls = [f"http://{settings.listen}", settings.vault_addr, settings.prometheus_url, settings.slack_api_url]
     if settings.listen.startswith("0.0.0.0:"):
         urls.append(f"http://{socket.gethostname()}:{settings.listen.rpartition(':')[2]}")
@@ -174,12 +177,17 @@ def forbidden(settings: Settings) -> tuple[Address, ...]:
             continue  # a local libvirt answers on a unix socket
         port = parsed.port or DEFAULT_PORTS.get(parsed.drivername, POSTGRES_PORT)
         ends.append(Address(host=parsed.host or "127.0.0.1", port=port))
-    return tuple(ends)
+    return (*ends, *(model.address for model in models(settings).by_name.values()))
 
 
-def directory(settings: Settings) -> Directory:
-    """The directory of sites as it is on disk now."""
-    return load_directory(settings.sites, forbidden(settings))
+def models(settings: Settings) -> Models:
+    """The models of agent steps as they are on disk now."""
+    return load_models(settings.models)
+
+
+def directory(settings: Settings, more: tuple[Address, ...] = ()) -> Directory:
+    """The directory of sites as it is on disk now. `more`: ends of ours that only this process knows."""
+    return load_directory(settings.sites, (*forbidden(settings), *more))
 
 
 def external_vault(settings: Settings, secret_id: str = "") -> VaultConnection:
@@ -237,6 +245,9 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
         ):
             if value is not None:
                 given.redactor().learn("configuration", value.get_secret_value())
+        if drives:
+            _learn_keys(settings, given.redactor())
+        proxy = ModelProxy(lambda: models(settings))
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         hypervisor = make_hypervisor(settings, process, warm=settings.warm_vms if drives else 0)
         stack.callback(hypervisor.close)
@@ -249,7 +260,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             probe_runner=SshProbeRunner(),
             secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
-            directory=lambda: directory(settings),
+            directory=lambda: directory(settings, proxy.ends),
             only_activated=settings.activation == "required",
         )
         anchor = AnchorFile(settings.anchors_file, anchor_key(settings))
@@ -306,6 +317,14 @@ def _secrets(settings: Settings, database: Database, clock: SystemClock) -> Iter
             yield broker
         finally:
             broker.shut_down()
+
+
+def _learn_keys(settings: Settings, redactor: Redactor) -> None:
+    """Keys of models never leave the proxy; should one lie where a step finds it, it is masked like any secret."""
+    for model in models(settings).by_name.values():
+        with contextlib.suppress(BadInput):  # one without its key opens no door: the doctor says so
+            if key_now := model.key():
+                redactor.learn("configuration", key_now)
 
 
 def make_worker(

@@ -14,6 +14,22 @@ from typing import Protocol
 
 from engine.domain.gate import Json
 
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+class Api(enum.StrEnum):
+    """Which wire format a model speaks."""
+
+    ANTHROPIC = "anthropic"
+    """ POST /v1/messages. """
+
+    OPENAI = "openai"
+    """ POST /v1/chat/completions, as OpenAI and whatever calls itself compatible. """
+
+    OPENAI_RESPONSES = "openai-responses"
+    """ POST /v1/responses. """
+
+
 # -- what the runbook grants ------------------------------------------------------------------------------------------
 
 

@@ -210,9 +210,10 @@ class Channel:
         return json_object(frame.payload or b"{}")
 
     def forget(self, stream: Stream) -> None:
-        """Nobody waits for this stream any more."""
+        """Nobody waits for this stream any more; who still feeds it, stops."""
         with self._lock:
             self._streams.pop(stream.number, None)
+        stream.end("the request is over")
 
     def _send(self, kind: Kind, number: int, payload: bytes) -> None:
         self._write(encode(kind, number, payload))

@@ -13,16 +13,17 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import structlog
 
+from engine.domain.agent import Guest
 from engine.domain.errors import BadInput, Refused, SignalboxError, Unavailable
 from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
-from engine.runtime import domain_xml, image, logs, session
-from engine.runtime.channel import Channel
+from engine.runtime import attending, domain_xml, image, logs, session
+from engine.runtime.at_work import AtWork, Running
 from engine.runtime.domain_xml import TB_CACHE_MB, domain_name
 from engine.runtime.egress import Egress
 from engine.runtime.host import GONE_TIMEOUT_S, Found, Host
@@ -45,19 +46,8 @@ TRIAL_CPU_PERCENT = 400  # no hindrance, but libvirt says whether it could hold 
 USUAL_MEMORY_MB = 384  # of a task that says nothing
 WAITS_FOR_MEMORY_S = 600.0
 CHANGE_WAITS_FOR_MEMORY_S = 60.0  # what its gate measured must still be so when it begins
-MAX_BARRED = 10_000
 NOBODY = "nobody"
 PRUNED_EVERY_S = 3600.0
-
-
-@dataclass(slots=True)
-class _Running:
-    """A task that this process runs now. It has no channel while it waits for memory, or for its VM."""
-
-    thread: int
-    channel: Channel | None = None
-    cancelled: bool = False
-    done: threading.Event = field(default_factory=threading.Event)
 
 
 class LibvirtHypervisor:
@@ -91,15 +81,15 @@ class LibvirtHypervisor:
         self._workshop = Workshop(self._host, images, owner, process, saved)
         self._templates = saved
         self._memory = Memory(memory_mb)
-        self._pool = Pool(self._workshop, self._memory, warm, busy=self._boots)
+        self._at_work = AtWork()
+        self._pool = Pool(
+            self._workshop, self._memory, warm, busy=self._at_work.boots
+        )  # nothing else may boot while a task waits
         self._memory.give_up = self._pool.give_up_one
         self._kvm: bool | None = {"kvm": True, "tcg": False}.get(accel)
         self.holds_cpu = False  # whether the last VM that should be was held to its `cpu_percent` (a trial boot asks)
         self._no_kvm = "SIGNALBOX_ACCEL=tcg says so"
         self._kvm_lock = threading.Lock()
-        self._lock = threading.Lock()
-        self._running: dict[str, _Running] = {}
-        self._barred: dict[str, None] = {}  # ids that were destroyed, oldest first
         self._prune_at = 0.0
 
     # -- the port
@@ -109,23 +99,22 @@ class LibvirtHypervisor:
         session.check(task)
         return self._run(task, redactor, on_output, kvm=None, boot_timeout_s=BOOT_TIMEOUT_S)
 
+    def attend(
+        self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
+    ) -> TaskResult:
+        """See `runners.Attends`. Raises as `run` does, and what `work` raises. Nothing is told to `on_output`."""
+        session.check(task)
+        body = attending.body(work, redactor)
+        return self._run(task, redactor, on_output, kvm=None, boot_timeout_s=BOOT_TIMEOUT_S, body=body)
+
     def destroy(self, task_id: str) -> bool:
         """See `ports.Hypervisor.destroy`: returns when the VM is gone, raises Unavailable if unproved.
 
         A task that has not begun yet will not: its id is barred.
         """
-        with self._lock:
-            running = self._running.get(task_id)
-            self._barred[task_id] = None
-            while len(self._barred) > MAX_BARRED:
-                del self._barred[next(iter(self._barred))]
-            if running is not None:
-                running.cancelled = True
-                channel = running.channel
+        running = self._at_work.cancel(task_id)
         if running is None:
             return self._destroy_found(task_id)
-        if channel is not None:
-            channel.ended("cancelled")
         self._memory.poke()
         if running.thread != threading.get_ident() and not running.done.wait(2 * GONE_TIMEOUT_S):
             raise Unavailable(f"the VM of {task_id} did not end", "look at libvirtd")
@@ -225,7 +214,7 @@ class LibvirtHypervisor:
 
     def close(self) -> None:
         """End what runs and what waits, and disconnect."""
-        for task_id in list(self._running):
+        for task_id in self._at_work.ids():
             self.destroy(task_id)
         self._pool.close()
         self._host.close()
@@ -240,8 +229,9 @@ class LibvirtHypervisor:
         *,
         kvm: bool | None,
         boot_timeout_s: float,
+        body: session.Body = session.one_command,
     ) -> TaskResult:
-        with self._registered(task.id) as running:
+        with self._at_work.on(task.id) as running:
             make = self._workshop.make(
                 task.image,
                 task.memory_mb,
@@ -260,6 +250,7 @@ class LibvirtHypervisor:
                     on_output,
                     boot_timeout_s=boot_timeout_s,
                     is_up=lambda: self._limit_cpu(machine, task),
+                    body=body,
                 )
                 gone = machine.end()
             session.log_refused(task, result)
@@ -278,30 +269,14 @@ class LibvirtHypervisor:
                 log.warning("this libvirt cannot hold a VM to cpu_percent", task=task.id, cpu_percent=task.cpu_percent)
 
     @contextmanager
-    def _registered(self, task_id: str) -> Iterator[_Running]:
-        running = _Running(threading.get_ident())
-        with self._lock:
-            if task_id in self._running:
-                raise Refused(f"task {task_id} runs already", "every attempt has an id of its own")
-            if task_id in self._barred:
-                raise Refused(f"task {task_id} was cancelled before it began", "every attempt has an id of its own")
-            self._running[task_id] = running
-        try:
-            yield running
-        finally:
-            with self._lock:
-                del self._running[task_id]
-            running.done.set()
-
-    @contextmanager
     def _machine(
-        self, task: VmTask, make: Make, egress: Egress, running: _Running, *, pooled: bool
+        self, task: VmTask, make: Make, egress: Egress, running: Running, *, pooled: bool
     ) -> Iterator[Machine]:
         """A VM for this task, from the pool or new; it and its memory are given back whatever happens."""
         with self._pool.at_work(make) if pooled else contextlib.nullcontext():
             taken = self._pool.take(make, task.id, task.run_id, egress) if pooled else None
             if taken is not None:
-                self._attend(running, taken[0].channel)
+                self._at_work.reach(running, taken[0].channel)
             room = self._room(task, make, running) if taken is None else taken[1]
             machine: Machine | None = None
             try:
@@ -312,7 +287,7 @@ class LibvirtHypervisor:
                     machine.end()
                 self._memory.release(room)
 
-    def _room(self, task: VmTask, make: Make, running: _Running) -> Room:
+    def _room(self, task: VmTask, make: Make, running: Running) -> Room:
         return self._memory.room(
             task.run_id,
             make.cost_mb,
@@ -321,28 +296,16 @@ class LibvirtHypervisor:
             within_s=CHANGE_WAITS_FOR_MEMORY_S if task.outlives_worker else WAITS_FOR_MEMORY_S,
         )
 
-    def _attend(self, running: _Running, channel: Channel) -> None:
-        """From here on a cancel reaches the VM; one that came before does so now."""
-        with self._lock:
-            running.channel = channel
-        if running.cancelled:
-            channel.ended("cancelled")
-
-    def _fresh(self, task: VmTask, make: Make, egress: Egress, running: _Running) -> Machine:
+    def _fresh(self, task: VmTask, make: Make, egress: Egress, running: Running) -> Machine:
         if self._host.named(domain_name(task.id)):
             raise Refused(f"a VM of task {task.id} exists already", "every attempt has an id of its own")
         mark = self._workshop.mark(task.id, task.run_id)
-        return self._workshop.fresh(make, mark, egress, lambda channel: self._attend(running, channel))
+        return self._workshop.fresh(make, mark, egress, lambda channel: self._at_work.reach(running, channel))
 
     def _refuse_second(self, task_id: str) -> None:
         """Whoever marked a VM with a task looks whether another has it: of two at least one does not begin."""
         if sum(found.mark.task == task_id for found in self._host.marked()) > 1:
             raise Refused(f"a VM of task {task_id} exists already", "every attempt has an id of its own")
-
-    def _boots(self) -> bool:
-        """Whether a task waits for its VM now: nothing else may boot then."""
-        with self._lock:
-            return any(running.channel is None or not running.channel.greeted for running in self._running.values())
 
     # -- the end of a VM
 

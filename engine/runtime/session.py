@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -50,13 +51,21 @@ def check(task: VmTask) -> None:
         archive.check_absolute(task.collect)
 
 
+class Sink(Protocol):
+    """Where a command's bytes go: `Output`, or something that keeps them as they are."""
+
+    truncated: bool
+
+    def feed(self, data: bytes) -> None: ...
+
+
 @dataclass(slots=True)
-class _Progress:
+class Progress:
     """What is known so far, kept outside the steps so that any of them may fail."""
 
     begun_at: float
-    out: Output
-    err: Output
+    out: Sink
+    err: Sink
     sent: bool = False
     timed_out: bool = False
     met: tuple[str, ...] = ()
@@ -64,8 +73,12 @@ class _Progress:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-class _NotBegun(Exception):
+class NotBegun(Exception):
     """The command was not started."""
+
+
+Body = Callable[[Channel, Egress, VmTask, Progress], tuple[Ending, int | None, str]]
+""" What is done in a VM that is ready: how it ended, its code, why. Sets `sent` once a command may have begun. """
 
 
 def carry_out(
@@ -77,23 +90,23 @@ def carry_out(
     *,
     boot_timeout_s: float,
     is_up: Callable[[], None] = lambda: None,
+    body: Body | None = None,
 ) -> TaskResult:
-    """Do the task; closes the channel. `check(task)` must have passed. Raises only what `on_output` raises.
+    """Do the task; closes the channel. `check(task)` must have passed. Raises only what `on_output` and `body` raise.
 
-    `is_up` is called when the VM has booted; it never raises.
+    `is_up` is called when the VM has booted; it never raises. `body`: what is done instead of the task's one command.
     """
     out, err = (Output(redactor, task.output_limit, on_output) for _ in range(2))
-    progress = _Progress(time.monotonic(), out, err)
+    progress = Progress(time.monotonic(), out, err)
     ending, code, reason = Ending.VM_LOST, None, ""
     try:
         channel.hello(boot_timeout_s)
         is_up()
         _prepare(channel, task, progress)
-        ending, code, reason = _command(channel, task, progress)
-        reason = _with_limits(reason, task, progress, egress)
+        ending, code, reason = (body or one_command)(channel, egress, task, progress)
         if ending is Ending.EXITED and task.collect is not None:
             progress.files = channel.collect(task.collect, task.collect_limit)
-    except _NotBegun as error:
+    except NotBegun as error:
         ending, reason = Ending.NOT_BEGUN, str(error)
     except GuestRefused as error:
         # After the command only collecting asks something: the command did end, its files are missing.
@@ -108,9 +121,9 @@ def carry_out(
     return TaskResult(
         ending=ending,
         code=code,
-        stdout=progress.out.close(),
-        stderr=progress.err.close(),
-        truncated=progress.out.truncated or progress.err.truncated,
+        stdout=out.close(),
+        stderr=err.close(),
+        truncated=out.truncated or err.truncated,
         reason=redactor(reason),
         seconds=round(time.monotonic() - progress.begun_at, 3),
         files=progress.files,
@@ -119,13 +132,13 @@ def carry_out(
     )
 
 
-def _ending_of_loss(progress: _Progress) -> Ending:
+def _ending_of_loss(progress: Progress) -> Ending:
     if not progress.sent:
         return Ending.NOT_BEGUN
     return Ending.TIMED_OUT if progress.timed_out else Ending.VM_LOST
 
 
-def _prepare(channel: Channel, task: VmTask, progress: _Progress) -> None:
+def _prepare(channel: Channel, task: VmTask, progress: Progress) -> None:
     channel.set_up(
         lifetime_s=task.timeout_s + SPARE_LIFE_S,
         dies_alone=not task.outlives_worker,
@@ -136,17 +149,26 @@ def _prepare(channel: Channel, task: VmTask, progress: _Progress) -> None:
         told = channel.put(file.path, file.content, file.mode)
         progress.received[file.path] = told
         if told != digest_of(file.content):
-            raise _NotBegun(f"{file.path} did not arrive as it was sent")
+            raise NotBegun(f"{file.path} did not arrive as it was sent")
     for secret in task.secrets:
         content = secret.value.encode()
         if channel.put(f"{SECRETS}/{secret.name}", content, 0o400) != digest_of(content):
-            raise _NotBegun(f"secret {secret.name} did not arrive as it was sent")
+            raise NotBegun(f"secret {secret.name} did not arrive as it was sent")
 
 
-def _command(channel: Channel, task: VmTask, progress: _Progress) -> tuple[Ending, int | None, str]:
+def one_command(channel: Channel, egress: Egress, task: VmTask, progress: Progress) -> tuple[Ending, int | None, str]:
+    """Run the task's command to its end. Raises NotBegun, ChannelEnded, BrokenProtocol."""
+    stream = channel.open()
+    try:
+        ending, code, reason = _followed(channel, stream, task, progress)
+    finally:
+        channel.forget(stream)
+    return ending, code, _with_limits(reason, task, progress, egress)
+
+
+def _followed(channel: Channel, stream: Stream, task: VmTask, progress: Progress) -> tuple[Ending, int | None, str]:
     folders = (task.collect,) if task.collect else ()
     deadline = time.monotonic() + task.timeout_s
-    stream = channel.open()
     progress.sent = True  # from here on it may have begun
     channel.execute(stream, task.argv, task.env, folders)
     threading.Thread(target=_feed, args=(channel, stream, task.stdin), daemon=True, name="stdin").start()
@@ -161,7 +183,7 @@ def _command(channel: Channel, task: VmTask, progress: _Progress) -> tuple[Endin
     raise ChannelEnded(f"no end within {task.timeout_s:.0f} s, and the VM did not obey a kill")
 
 
-def _with_limits(reason: str, task: VmTask, progress: _Progress, egress: Egress) -> str:
+def _with_limits(reason: str, task: VmTask, progress: Progress, egress: Egress) -> str:
     """Why it ended, and which limits it met: it may have gone on without what it was denied."""
     words = {
         "memory": f"memory: {task.memory_mb} MB",
@@ -178,7 +200,7 @@ def _feed(channel: Channel, stream: Stream, data: bytes) -> None:
         channel.end_of_input(stream)
 
 
-def _follow(stream: Stream, progress: _Progress, deadline: float) -> Frame | None:
+def _follow(stream: Stream, progress: Progress, deadline: float) -> Frame | None:
     """Take output until the command has ended (its last frame) or the deadline has come (None)."""
     while True:
         left = deadline - time.monotonic()
@@ -194,7 +216,7 @@ def _follow(stream: Stream, progress: _Progress, deadline: float) -> Frame | Non
         stream.acknowledge(frame)
 
 
-def _conclude(frame: Frame, task: VmTask, progress: _Progress) -> tuple[Ending, int | None, str]:
+def _conclude(frame: Frame, task: VmTask, progress: Progress) -> tuple[Ending, int | None, str]:
     answer = json_object(frame.payload)
     told = answer.get("limits")
     progress.met = tuple(name for name in LIMITS if isinstance(told, list) and name in told)
@@ -205,7 +227,7 @@ def _conclude(frame: Frame, task: VmTask, progress: _Progress) -> tuple[Ending, 
         text = text_of(answer["error"])
         if frame.kind == Kind.ERR:  # the agent stumbled over the command: nobody knows how far it came
             return Ending.VM_LOST, None, text
-        raise _NotBegun(f"the command could not be started: {text}")
+        raise NotBegun(f"the command could not be started: {text}")
     if type(code) is int and 0 <= code <= 255 and number is None:
         return Ending.EXITED, code, ""
     if type(number) is int and 0 < number < 65 and code is None:

@@ -1,121 +1,170 @@
-"""An agent without a model: it makes the calls that it is told to, and keeps them as every agent must."""
+"""What an agent's step meets, by hand: a VM of a few files, a journal in memory, a door to a scripted model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from engine.agents.replay import ReplayServer
+from engine.agents.replay.conversation import Model
 from engine.domain.agent import (
-    AgentEnd,
     AgentRule,
-    Asked,
+    Api,
     Budget,
+    CallRecord,
     CallState,
     CommandResult,
-    ConversationJournal,
-    Guest,
-    Tool,
+    CommandRule,
+    Conversation,
+    LogSource,
     ToolCall,
+    Tools,
     Usage,
+    Where,
 )
-from engine.domain.gate import Json
-from engine.domain.ports import Reach, Redactor
-from engine.domain.runbook import Runbook, ScriptStep
-from engine.domain.runbook import Tool as Kind
+from engine.domain.errors import BadInput, Unavailable
+from engine.domain.runbook import OutputRule, Tool
 from engine.domain.runners import Order
-from tests.doubles.toy import toy_runbook
+from tests.unit.runtime.orders import STEP, order
 
-UNKNOWN = "its outcome is unknown: the worker died"
-REQUEST = Usage(requests=1, tokens=100, microdollars=50)
+BUDGET = Budget(requests=10, tokens=100_000, calls=5)
+TOOLS = Tools(
+    run=(CommandRule(argv=("df", "*")), CommandRule(argv=("systemctl", "status", "*"), on=Where.TARGET, ask=True)),
+    reads=("/step/**",),
+    writes=("/step/out/**",),
+    logs=(LogSource(name="service", argv=("tail", "/srv/log")),),
+)
+RULE = AgentRule(model="careful", budget=BUDGET, tools=TOOLS, context=("disks.md",))
+FILES = {"diagnose.md": b"Find out why the disk is full.", "disks.md": b"Disks have inodes."}
+OUTPUT = OutputRule(required=("cause", "evidence"), enums={"cause": ("log_growth", "unknown")})
 
 
-def call(name: str, *argv: str, on: str = "target") -> ToolCall:
-    """A command that a model asks for."""
-    return ToolCall(id=name, tool=Tool.RUN, args={"argv": list(argv or ("df",)), "on": on})
+def agent_order(rule: AgentRule = RULE, output: OutputRule | None = OUTPUT, **more: Any) -> Order:
+    """An order for a step of an agent that diagnoses."""
+    timeout_s = more.pop("timeout_s", 60)
+    script = replace(STEP.script, file="diagnose.md")
+    step = replace(STEP, id="diagnose", script=script, tool=Tool.AGENT, agent=rule, output=output, timeout_s=timeout_s)
+    made = order(step, **more)
+    return replace(made, snapshot=replace(made.snapshot, files=FILES))
 
 
-def _log_growth() -> Json:
-    return {"cause": "log_growth"}
+class WorkerDied(BaseException):
+    """What a killed worker is to a test: nothing of ours catches it."""
 
 
 @dataclass
-class FakeGuest:
-    """A VM whose commands print their own words. `heard`: what was run in it."""
+class MemoryGuest:
+    """A VM that keeps files and answers commands: `answers`: by first word. `gone`: it was destroyed.
 
-    heard: list[tuple[str, ...]] = field(default_factory=list)
+    `dies_at`: the worker dies after this command had its effect.
+    """
+
+    answers: Mapping[str, str] = field(default_factory=lambda: {"df": "99%"})
+    files: dict[str, bytes] = field(default_factory=dict)
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+    gone: bool = False
+    dies_at: str = ""
 
     def run(self, argv: tuple[str, ...], timeout_s: float, output_limit: int) -> CommandResult:
-        self.heard.append(argv)
-        return CommandResult(code=0, stdout=" ".join(argv), stderr="")
+        """Its scripted answer; `realpath` finds no links."""
+        if self.gone:
+            raise Unavailable("the VM is gone")
+        if Path(argv[0]).name == "realpath":
+            return CommandResult(code=0, stdout=argv[-1] + "\n", stderr="")
+        self.ran.append(argv)
+        if self.dies_at == argv[0]:
+            raise WorkerDied
+        return CommandResult(code=0, stdout=self.answers.get(argv[0], ""), stderr="")
 
     def read(self, path: str, limit: int) -> bytes:
-        raise AssertionError("nothing is read here")
+        """Its bytes."""
+        if path not in self.files:
+            raise BadInput(f"{path}: no such file")
+        return self.files[path]
 
     def write(self, path: str, content: bytes) -> None:
-        raise AssertionError("nothing is written here")
+        """Put it there."""
+        self.files[path] = content
 
 
 @dataclass
-class FakeAgents:
-    """Works every agent's step by these calls. `asks`: ids of those that take a yes. `when`: called before and after a
-    call is made with `begun ID` and `made ID`, and may die."""
+class MemoryJournal:
+    """A conversation that outlives its worker. `heard`: each act in order, for who checks what came before what."""
 
-    calls: tuple[ToolCall, ...] = (call("look", "df", "/srv"),)
-    asks: frozenset[str] = frozenset()
-    output: Json = field(default_factory=_log_growth)
-    reason: str = ""
-    more: tuple[Reach, ...] = ()
-    when: Callable[[str], None] = lambda _what: None
-    so_far: list[int] = field(default_factory=list)
+    conversation: Conversation = field(default_factory=Conversation)
+    heard: list[str] = field(default_factory=list)
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:
-        return self.more
+    def so_far(self) -> Conversation:
+        """As it stands."""
+        return self.conversation
 
-    def work(
-        self,
-        order: Order,
-        guest: Guest,
-        journal: ConversationJournal,
-        redactor: Redactor,
-        on_output: Callable[[str], None],
-        stopped: Callable[[], bool],
-    ) -> AgentEnd:
-        known = journal.so_far()
-        self.so_far.append(known.usage.requests)
-        before = {record.call.id: record for record in known.calls}
-        for each in self.calls:
-            record = before.get(each.id)
-            if record is not None and record.state is CallState.BEGUN:
-                journal.end(each, CallState.DONE, UNKNOWN)
-            if record is not None and record.state is not CallState.ASKED:
-                continue
-            journal.spend(REQUEST)
-            if each.id in self.asks and each.id not in known.allowed:
-                journal.end(each, CallState.ASKED, "")
-                return AgentEnd(asked=Asked(call=each, why="it shows which unit writes"))
-            self._make(each, guest, journal, on_output)
-        return AgentEnd(reason=self.reason) if self.reason else AgentEnd(output=self.output)
+    def said(self, messages: bytes) -> None:
+        """Kept."""
+        self.heard.append("said")
+        self.conversation = replace(self.conversation, messages=messages)
 
-    def _make(
-        self, each: ToolCall, guest: Guest, journal: ConversationJournal, on_output: Callable[[str], None]
-    ) -> None:
-        journal.begin(each)
-        self.when(f"begun {each.id}")
-        argv = each.args["argv"]
-        assert isinstance(argv, list)
-        answer = guest.run(tuple(map(str, argv)), 10, 1000)
-        self.when(f"made {each.id}")
-        journal.end(each, CallState.DONE, answer.stdout)
-        journal.said(f"[{each.id}]".encode())
-        on_output(f"{each.id}: {answer.stdout}\n")
+    def spend(self, usage: Usage) -> Usage:
+        """Added up."""
+        self.conversation = replace(self.conversation, usage=self.conversation.usage + usage)
+        return self.conversation.usage
+
+    def begin(self, call: ToolCall) -> None:
+        """Kept as begun."""
+        self._keep(call, CallState.BEGUN, "")
+
+    def end(self, call: ToolCall, state: CallState, answer: str) -> None:
+        """Kept with its end."""
+        self._keep(call, state, answer)
+
+    def decide(self, call_id: str, *, yes: bool) -> None:
+        """A person's word on an asked call."""
+        decided = frozenset({call_id})
+        with_yes, with_no = replace(self.conversation, allowed=decided), replace(self.conversation, denied=decided)
+        self.conversation = with_yes if yes else with_no
+
+    def states(self) -> dict[str, CallState]:
+        """Where each call is, by id."""
+        return {record.call.id: record.state for record in self.conversation.calls}
+
+    def _keep(self, call: ToolCall, state: CallState, answer: str) -> None:
+        self.heard.append(f"{state} {call.id}")
+        known = {record.call.id: record for record in self.conversation.calls}
+        at = known[call.id].order if call.id in known else len(known) + 1
+        known[call.id] = CallRecord(call=call, state=state, order=at, answer=answer)
+        self.conversation = replace(self.conversation, calls=tuple(known.values()))
 
 
-def with_agent(step_ids: Iterable[str] = ("diagnose",)) -> Runbook:
-    """The toy, of which an agent works these steps."""
-    rule = AgentRule(model="careful", budget=Budget(requests=20, tokens=10_000, calls=10))
-    toy = toy_runbook()
-    steps = tuple(
-        replace(step, tool=Kind.AGENT, agent=rule) if isinstance(step, ScriptStep) and step.id in step_ids else step
-        for step in toy.steps
-    )
-    return replace(toy, steps=steps)
+@dataclass(frozen=True)
+class OpenDoor:
+    """A door of the test's."""
+
+    socket: Path
+    token: str
+    api: Api
+    model: str
+    refusals: list[str]
+
+
+@dataclass
+class ScriptedDoors:
+    """Doors to a scripted model. `served`: the server of the last door, for what it was asked."""
+
+    model: Model
+    api: Api = Api.ANTHROPIC
+    refusals: list[str] = field(default_factory=list)
+    served: list[ReplayServer] = field(default_factory=list)
+
+    @contextmanager
+    def door(
+        self, *, model: str, budget: Budget, used: Usage, spend: Callable[[Usage], Usage], lives_s: float
+    ) -> Iterator[OpenDoor]:
+        """A server of its own, by a unix socket alone in a folder."""
+        with TemporaryDirectory() as folder:
+            socket = Path(folder) / "model.sock"
+            with ReplayServer(self.model, socket_path=socket, key="token-of-the-step") as server:
+                self.served.append(server)
+                yield OpenDoor(socket, "token-of-the-step", self.api, model, self.refusals)

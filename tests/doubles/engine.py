@@ -26,7 +26,7 @@ from engine.domain.runbook import (
 )
 from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
-from tests.doubles.agents import FakeGuest
+from tests.doubles.played_agents import FakeGuest
 from tests.doubles.toy import T0, alert, toy_runbook
 
 

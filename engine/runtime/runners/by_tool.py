@@ -8,6 +8,7 @@ from engine.domain.errors import BadInput
 from engine.domain.ports import SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ScriptStep, Tool
 from engine.domain.runners import Conclusion, Order, Runner
+from engine.runtime.runners.agent import AgentRunner
 from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.script import ScriptRunner
 from engine.runtime.runners.terraform import TerraformRunner
@@ -21,6 +22,7 @@ class RunnerByTool:
             Tool.SCRIPT: ScriptRunner(),
             Tool.ANSIBLE: AnsibleRunner(),
             Tool.TERRAFORM: TerraformRunner(),
+            Tool.AGENT: AgentRunner(),
         }
         self.version = " ".join(runner.version for runner in self._runners.values())
 

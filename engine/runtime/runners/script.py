@@ -29,9 +29,15 @@ MAX_PREVIEW = 2500
 
 
 class ScriptRunner:
-    """Implements `runners.Runner`. Change `version` whenever a script would find something else in its VM."""
+    """Implements `runners.Runner`. Change `version` whenever a script would find something else in its VM.
+
+    `who`: how a conclusion names what worked.
+    """
 
     version = "script/2"
+
+    def __init__(self, who: str = "the script") -> None:
+        self._who = who
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
         """See `runners.Runner.task`. Raises BadInput for an order that cannot be carried out as written."""
@@ -68,12 +74,12 @@ class ScriptRunner:
         """See `runners.Runner.conclude`."""
         step, _ = _parts(order)
         if result.ending is not Ending.EXITED or result.code != 0:
-            return Conclusion(ok=False, reason=_why(result))
+            return Conclusion(ok=False, reason=_why(result, self._who))
         if result.reason:
             return Conclusion(ok=False, reason=result.reason)
         try:
-            output = _output(step, result) if order.leg.role is not Role.ROLLBACK else None
-            artefact = _packed(result) if _produces(order) else None
+            output = _output(step, result, self._who) if order.leg.role is not Role.ROLLBACK else None
+            artefact = _packed(result, self._who) if _produces(order) else None
         except BadInput as error:
             return Conclusion(ok=False, reason=str(error))
         return Conclusion(ok=True, reason="", output=output, artefact=artefact)
@@ -134,21 +140,21 @@ def _environment(order: Order) -> dict[str, str]:
     return env
 
 
-def _why(result: TaskResult) -> str:
+def _why(result: TaskResult, who: str) -> str:
     match result.ending:
         case Ending.EXITED:
             met = f" ({result.reason})" if result.reason else ""
-            return f"the script exited with code {result.code}{met}{_last_words(result)}"
+            return f"{who} exited with code {result.code}{met}{_last_words(result)}"
         case Ending.SIGNALLED:
-            return f"the script was killed ({result.reason}){_last_words(result)}"
+            return f"{who} was killed ({result.reason}){_last_words(result)}"
         case Ending.TIMED_OUT:
-            return f"the script did not end in time ({result.reason})"
+            return f"{who} did not end in time ({result.reason})"
         case Ending.CANCELLED:
             return "cancelled"
         case Ending.VM_LOST:
             return f"the VM was lost: {result.reason}"
         case Ending.NOT_BEGUN:
-            return f"the script was not started: {result.reason}"
+            return f"{who} was not started: {result.reason}"
         case unknown:
             assert_never(unknown)
 
@@ -158,21 +164,21 @@ def _last_words(result: TaskResult) -> str:
     return f": {lines[-1][:300]}" if lines else ""
 
 
-def _packed(result: TaskResult) -> bytes:
+def _packed(result: TaskResult, who: str) -> bytes:
     if not result.files:
-        raise BadInput(f"the script left no file in {OUT}")
+        raise BadInput(f"{who} left no file in {OUT}")
     return archive.pack(result.files)
 
 
-def _output(step: ScriptStep, result: TaskResult) -> dict[str, Json] | None:
+def _output(step: ScriptStep, result: TaskResult, who: str) -> dict[str, Json] | None:
     """The JSON object in the last line of stdout, if one is asked for; raises BadInput with what is wrong with it."""
     if step.output is None:
         return None
     lines = [line for line in result.stdout.splitlines() if line.strip()]
     if result.truncated:
-        raise BadInput(f"the script printed more than it may: its limit is {step.limits.output_kb} kB (output_kb)")
+        raise BadInput(f"{who} printed more than it may: its limit is {step.limits.output_kb} kB (output_kb)")
     if not lines:
-        raise BadInput("the script printed nothing")
+        raise BadInput(f"{who} printed nothing")
     if len(lines[-1].encode()) > MAX_OUTPUT_LINE:
         raise BadInput(f"the last line is longer than {MAX_OUTPUT_LINE} bytes")
     try:

@@ -14,8 +14,8 @@ from engine.domain.ports import Ending, Reach, TaskResult
 from engine.domain.states import ApprovalState, AttemptState, Decision, RunState, Verdict
 from engine.orchestration.conversation import REFUSALS_TOLD, AttemptConversation, Conversations
 from engine.store import conversations, models
-from tests.doubles.agents import REQUEST, UNKNOWN, FakeAgents, call, with_agent
 from tests.doubles.engine import ended
+from tests.doubles.played_agents import REQUEST, UNKNOWN, FakeAgents, call, with_agent
 from tests.integration.engine.conftest import ANA, BEN, CLEO, Box
 from tests.integration.engine.test_approval import TAMPERINGS, artefact
 from tests.integration.engine.test_crash import Killed

@@ -15,6 +15,7 @@ from engine.domain.ports import Ending, SecretValue
 from engine.domain.runbook import PLAY_OUTPUT, Access, Login, OutputRule, Script, Tool
 from engine.domain.runners import Order
 from engine.runtime import session
+from engine.runtime.runners.agent import AgentRunner
 from engine.runtime.runners.ansible import AnsibleRunner
 from engine.runtime.runners.by_tool import RunnerByTool
 from engine.runtime.runners.script import ScriptRunner
@@ -132,6 +133,9 @@ def test_a_rollback_is_a_playbook_of_the_same_folder() -> None:
 
 def test_each_order_goes_to_the_runner_of_its_tool() -> None:
     runner = RunnerByTool()
-    assert runner.version == f"{ScriptRunner.version} {AnsibleRunner.version} {TerraformRunner.version}"
+    assert (
+        runner.version
+        == f"{ScriptRunner.version} {AnsibleRunner.version} {TerraformRunner.version} {AgentRunner.version}"
+    )
     assert runner.task(made(), (KEY,)).argv[1] == "/step/ansible/play.py"
     assert runner.task(order(), ()).argv == ("/step/runbook/fix.sh", "/srv/data")
