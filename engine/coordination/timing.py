@@ -86,7 +86,7 @@ def _expire(
         now,
         journey=journey,
         runbook=snapshot.runbook,
-        why=f"Nobody approved {approval.leg} in time.",
+        why=f"Nobody approved {'one call of ' if approval.agent_call_id else ''}{approval.leg} in time.",
         remedy="Retry measures and asks anew.",
     )
 

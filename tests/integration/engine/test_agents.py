@@ -501,7 +501,7 @@ def test_a_leg_has_one_open_conversation(box: Box, agents: FakeAgents) -> None:
         with box.database.transaction() as session:
             conversations.begin(session, attempt_id=here.attempts[-1].id, run_id=here.id, leg="diagnose", now=now)
 
-    with pytest.raises(Conflict, match="uq_agent_conversation_open|run_id, agent_conversation.leg"):
+    with pytest.raises(Conflict, match=r"uq_agent_conversation_open|run_id, agent_conversation\.leg"):
         second()
 
 
