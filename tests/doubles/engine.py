@@ -189,7 +189,7 @@ class FakeHypervisor:
         self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
     ) -> TaskResult:
         result = self.run(task, redactor, on_output)
-        if result.ending is Ending.EXITED:
+        if result.ending is not Ending.NOT_BEGUN:
             work(self.guest)
         return result
 
