@@ -12,22 +12,26 @@ import pytest
 
 from engine.agents.models import load_models
 from engine.agents.proxy import ModelProxy
-from engine.agents.replay import ReplayServer, ScriptedModel, call, say
+from engine.agents.replay import Call, ReplayServer, ScriptedModel, Turn, call, say
 from engine.agents.work import AgentWork
 from engine.domain.agent import AgentRule, Budget, CallState, CommandRule, Tools, Where
 from engine.domain.gate import Json
 from engine.domain.runbook import OutputRule, ScriptStep, Tool
 from engine.domain.states import ApprovalState, AttemptState, RunState
 from tests.doubles.toy import toy_runbook
+from tests.integration.engine.an_agent import calls, talks
 from tests.integration.engine.conftest import ANA, Box
-from tests.integration.engine.test_agents import calls, talks
 from tests.integration.engine.test_crash import Killed
 
 KEY = "sk-test-of-the-provider"
 DF: dict[str, Json] = {"argv": ["df", "srv"], "on": "vm"}
 STATUS: dict[str, Json] = {"argv": ["systemctl", "status", "checkout"], "on": "target"}
 FOUND: dict[str, Json] = {"cause": "log_growth"}
-SCRIPT = [say("I look.", call("run", DF)), say("Which unit?", call("run", STATUS)), call("finish", FOUND)]
+SCRIPT: list[Turn | Call] = [
+    say("I look.", call("run", DF)),
+    say("Which unit?", call("run", STATUS)),
+    call("finish", FOUND),
+]
 MODELS = """
 careful:
   api: anthropic
