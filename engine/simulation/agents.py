@@ -20,6 +20,7 @@ from engine.domain.agent import (
     Usage,
 )
 from engine.domain.errors import Unavailable
+from engine.domain.gate import Json
 from engine.domain.journey import Leg
 from engine.domain.ports import Reach, Redactor
 from engine.domain.runbook import ScriptStep
@@ -34,7 +35,13 @@ def may_ask(leg: Leg) -> bool:
     return rule is not None and any(command.ask for command in rule.tools.run)
 
 
-class Nothing:
+def said_by(step: ScriptStep) -> Json:
+    """The output of a step that did well; None when it has none."""
+    rule = step.output
+    return {name: rule.enums.get(name, ("simulated",))[0] for name in rule.required} if rule else None
+
+
+class NoGuest:
     """A VM in which nothing is there."""
 
     def run(self, argv: tuple[str, ...], timeout_s: float, output_limit: int) -> CommandResult:  # noqa: ARG002
@@ -52,11 +59,10 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedAgents:
-    """`asks` and `fails`: what the agent that works now comes to. `called`: hears of a call that is made."""
+    """`asks`: whether whoever works now comes to a call that takes a yes. `called`: hears of one that is made."""
 
-    asks: Callable[[], bool]
-    fails: Callable[[], bool]
-    called: Callable[[str], None]
+    asks: Callable[[], bool] = lambda: False
+    called: Callable[[str], None] = lambda _leg: None
 
     def reaches(self, order: Order) -> tuple[Reach, ...]:  # noqa: ARG002 - the protocol has it
         """Nothing more."""
@@ -82,4 +88,6 @@ class SimulatedAgents:
         elif self.asks() and THE_CALL.id not in states:
             journal.end(THE_CALL, CallState.ASKED, "")
             return AgentEnd(asked=Asked(call=THE_CALL, why="simulated"))
-        return AgentEnd(reason="it came to nothing") if self.fails() else AgentEnd(output={})
+        step = order.leg.step
+        said = said_by(step) if isinstance(step, ScriptStep) else None
+        return AgentEnd(output="simulated" if said is None else said)

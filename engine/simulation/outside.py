@@ -22,7 +22,7 @@ from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.domain.within import measured
 from engine.gates import digest
-from engine.simulation.agents import Nothing
+from engine.simulation.agents import NoGuest, said_by
 from engine.simulation.ledger import Course, Ledger
 
 SOURCE = "simulated"
@@ -211,10 +211,8 @@ class SimulatedRunner:
         step = order.leg.step
         if not ok or not isinstance(step, ScriptStep):
             return Conclusion(ok=False, reason=result.reason)
-        rule = step.output
-        said = {name: rule.enums.get(name, ("simulated",))[0] for name in rule.required} if rule else None
         artefact = f"the artefact of {step.id}".encode() if step.produces else None
-        return Conclusion(ok=True, reason="", output=dict(said) if said else None, artefact=artefact)
+        return Conclusion(ok=True, reason="", output=said_by(step), artefact=artefact)
 
     def _content(self, order: Order) -> str | None:
         step = order.leg.step
@@ -272,9 +270,10 @@ class SimulatedVms:
     def attend(
         self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
     ) -> TaskResult:
-        """See `Attends`: the work is done where a command would be, if the VM lives."""
-        if self.outside.will.ending is Ending.EXITED and self.outside.will.crash != "before":
-            work(Nothing())
+        """See `Attends`: what was chosen happens to an agent's step as to any other; it works if the VM lives."""
+        will = self.outside.will
+        if will.ending is Ending.EXITED and will.code == 0 and will.crash != "before":
+            work(NoGuest())
         return self.run(task, redactor, on_output)
 
     def destroy(self, task_id: str) -> bool:  # noqa: ARG002 - the port has it

@@ -137,10 +137,8 @@ class Stage:
             probe_runner=SimulatedProbeRunner(),
             secrets=SimulatedSecrets(),
             gate_kinds=SimulatedGates(self.outside).kinds,
-            agents=SimulatedAgents(
-                asks=lambda: self.outside.will.asks, fails=lambda: self.outside.will.code != 0, called=self._called
-            ),
             directory=lambda: places,
+            agents=SimulatedAgents(asks=lambda: self.outside.will.asks, called=self._called),
         )
         self._new_process()
 

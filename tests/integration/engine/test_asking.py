@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from engine.domain.agent import ToolCall
 from engine.domain.errors import Conflict, NotAllowed, Refused
+from engine.domain.ports import Ending
 from engine.domain.states import ApprovalState, AttemptState, Decision, RunState
 from engine.store import models
+from tests.doubles.engine import ended
 from tests.doubles.played_agents import UNKNOWN, FakeAgents, call
 from tests.integration.engine.an_agent import (
     LOOK,
@@ -240,6 +242,16 @@ def test_a_yes_to_a_change_allows_no_call(box: Box, agents: FakeAgents) -> None:
     assert box.run().approvals[-1].state is ApprovalState.VOIDED
     assert box.run().state is RunState.HALTED
     assert ("systemctl", "status", "x") not in box.hypervisor.guest.heard
+
+
+def test_a_vm_that_was_lost_asks_nobody(box: Box, agents: FakeAgents) -> None:
+    agents.asks = frozenset({"status"})
+    box.hypervisor.behaviour["diagnose"] = lambda: ended(Ending.VM_LOST, None, "the VM is gone")
+    box.fire()
+    box.go()
+
+    assert diagnoses(box) == [AttemptState.FAILED]
+    assert box.run().approvals == ()
 
 
 def test_a_secret_that_may_live_makes_a_pause_a_failure(box: Box, agents: FakeAgents) -> None:
