@@ -71,7 +71,8 @@ if [ "$(cat $stamp 2>/dev/null)" != "$state" ]; then
   [ -x .venv/bin/pip ] || "$PYTHON" -m venv --clear .venv # without pip an earlier set-up was interrupted
   .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r scripts/bootstrap.lock
   # libvirt-python comes as source: it is built with the locked setuptools of bootstrap.lock, not with the newest
-  .venv/bin/uv pip install --python .venv/bin/python --quiet --require-hashes \
+  # compiled: an agent's loop can write no bytecode, and would compile its libraries at each start
+  .venv/bin/uv pip install --python .venv/bin/python --quiet --require-hashes --compile-bytecode \
     --no-build-isolation-package libvirt-python -r requirements.lock
   .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation -e .
   echo "$state" >$stamp

@@ -96,7 +96,7 @@ class AgentWork:
                 for trouble in toolbox.restore(to_restore(so_far.calls)):
                     transcript.note(f"a file of the earlier attempt is missing: {trouble}")
             calls = Calls(rule, so_far, journal, toolbox, redactor, transcript)
-            conversation = _Conversation(calls, journal, redactor, transcript, limit=_most_words(rule, so_far))
+            conversation = _Conversation(calls, journal, redactor, transcript, so_far.usage, _most_words(rule, so_far))
             end = self._talk(rule, so_far, told, toolbox, conversation, ends_at, stopped)
         except BadInput as error:
             end = AgentEnd(reason=redactor(str(error)))
@@ -128,20 +128,30 @@ class AgentWork:
                     end = conversation.follow(loop)
             except LoopEnded as ended:
                 end = AgentEnd(reason=str(ended))
-            refused = door.refusals[-1] if door.refusals else ""
-        reason = conversation.clean(end.reason + (f"; refused was: {refused}" if end.reason and refused else ""))
-        return AgentEnd(output=end.output, asked=end.asked, reason=reason)
+            why = rule.budget.spent(conversation.used) or (door.refusals[-1] if door.refusals else "")
+        reason = end.reason if not end.reason or why in end.reason else f"{end.reason}: {why}"
+        return AgentEnd(output=end.output, asked=end.asked, reason=conversation.clean(reason))
 
 
 class _Conversation:
-    """What the loop's process says, word by word, until it ends. `limit`: of words, more end it."""
+    """What the loop's process says, word by word, until it ends. `limit`: of words, more end it. `used`: up to now."""
 
     def __init__(
-        self, calls: Calls, journal: ConversationJournal, redactor: Redactor, transcript: Transcript, *, limit: int
+        self,
+        calls: Calls,
+        journal: ConversationJournal,
+        redactor: Redactor,
+        transcript: Transcript,
+        used: Usage,
+        limit: int,
     ) -> None:
         self._calls, self._journal, self.clean, self._transcript = calls, journal, redactor, transcript
-        self._limit = limit
-        self.spend = journal.spend
+        self.used, self._limit = used, limit
+
+    def spend(self, usage: Usage) -> Usage:
+        """Add to what was used, in the journal; a thread of the proxy calls it."""
+        self.used = self._journal.spend(usage)
+        return self.used
 
     def follow(self, loop: child.Loop) -> AgentEnd:
         """Raises LoopEnded with the reason when it ends otherwise than by its own word or a question to a person."""

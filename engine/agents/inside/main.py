@@ -91,15 +91,21 @@ async def _loop(start: Start) -> End:
     return End(output=run.result.output)
 
 
+def _message(body: object) -> object:
+    """What an error of either vendor says, of what stands around it."""
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    return inner.get("message", inner) if isinstance(inner, dict) else inner
+
+
 def main() -> None:
     """One conversation, from its `Start` to its `End`."""
     start = Start.model_validate_json(_hear())
     try:
         end = asyncio.run(_loop(start))
     except ModelHTTPError as error:
-        end = End(reason=f"the model answered {error.status_code}: {error.body}"[:1000])
-    except UsageLimitExceeded as error:
-        end = End(reason=f"its budget is used up: {error}"[:1000])
+        end = End(reason=f"the model answered {error.status_code}: {_message(error.body)}"[:1000])
+    except UsageLimitExceeded:
+        end = End(reason="it may ask the model no more")
     except AgentRunError as error:
         end = End(reason=f"{error}"[:1000])
     _say(end)

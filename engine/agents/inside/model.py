@@ -1,15 +1,14 @@
-"""The model, behind the unix socket of the worker's proxy. The token is the step's; it is no provider's key."""
+"""The model, behind the unix socket of the worker's proxy. The token is the step's; it is no provider's key.
+
+Only the library of the vendor that is needed is loaded: each costs a second, and every attempt starts anew.
+"""
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
 import httpx2
-from anthropic import AsyncAnthropic
-from openai import AsyncOpenAI
 from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.openai import OpenAIProvider
 
 from .wire import Start
 
@@ -26,11 +25,23 @@ def of(start: Start) -> Model:
         timeout=httpx2.Timeout(ANSWER_S, connect=10.0),
         trust_env=False,
     )
-    if start.api == "anthropic":
-        anthropic = AsyncAnthropic(api_key=start.token, base_url=BASE, http_client=client, max_retries=RETRIES)
-        return AnthropicModel(start.model, provider=AnthropicProvider(anthropic_client=anthropic))
-    openai = AsyncOpenAI(api_key=start.token, base_url=f"{BASE}/v1", http_client=client, max_retries=RETRIES)
-    provider = OpenAIProvider(openai_client=openai)
-    if start.api == "openai":
-        return OpenAIChatModel(start.model, provider=provider)
-    return OpenAIResponsesModel(start.model, provider=provider)
+    return _anthropic(start, client) if start.api == "anthropic" else _openai(start, client)
+
+
+def _anthropic(start: Start, http: httpx2.AsyncClient) -> Model:
+    from anthropic import AsyncAnthropic
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    client = AsyncAnthropic(api_key=start.token, base_url=BASE, http_client=http, max_retries=RETRIES)
+    return AnthropicModel(start.model, provider=AnthropicProvider(anthropic_client=client))
+
+
+def _openai(start: Start, http: httpx2.AsyncClient) -> Model:
+    from openai import AsyncOpenAI
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = AsyncOpenAI(api_key=start.token, base_url=f"{BASE}/v1", http_client=http, max_retries=RETRIES)
+    kind = OpenAIChatModel if start.api == "openai" else OpenAIResponsesModel
+    return kind(start.model, provider=OpenAIProvider(openai_client=client))
