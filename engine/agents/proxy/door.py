@@ -19,7 +19,7 @@ from engine.agents.proxy.listening import Listening
 from engine.agents.proxy.upstream import must_verify
 from engine.domain.agent import Api, Budget, Usage
 from engine.domain.directory import Address
-from engine.domain.errors import BadInput
+from engine.domain.errors import BadInput, Unavailable
 
 LOOPBACK = "127.0.0.1"
 SOCKET = "model.sock"
@@ -66,7 +66,7 @@ class ModelProxy:
         """A door to the model of this name. `used`: what earlier attempts used; `spend` adds to it and returns the
         sum; threads of the door call it, one at a time, until this block is left. Leaving cuts what is under way.
 
-        Raises BadInput: no such model, no key, a budget of money for a model without a price.
+        Raises BadInput: no such model, no key, a budget of money for a model without a price; Unavailable: no socket.
         """
         known = self._models().named(model)
         if budget.microdollars is not None and known.price is None:
@@ -81,7 +81,11 @@ class ModelProxy:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signalbox-model-")))  # 0700
             path = folder / SOCKET
-            sockets = _listeners(stack, path)
+            try:
+                sockets = _listeners(stack, path)
+            except OSError as error:
+                why = f"cannot listen for the step's model at {path}: {error}"
+                raise Unavailable(why, "set TMPDIR to a short path of a folder with room") from None
             port = int(sockets[1].getsockname()[1])
             listening = Listening(sockets, lambda connection: serve(connection, grant))
             stack.enter_context(self._known(port))

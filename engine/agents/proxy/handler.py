@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 MAX_BODY = 4 << 20
 MAX_DRAINED = 64 << 20
-MAX_ANSWER = 16 << 20
+MAX_ANSWER = 8 << 20
 MAX_STREAM = 64 << 20
 MAX_ERROR = 64 << 10
 CHUNK = 16 << 10

@@ -9,7 +9,7 @@ from engine.agents.models import Price
 from engine.domain.agent import Api, Usage
 from engine.domain.gate import Json
 
-MAX_EVENT = 16 << 20
+MAX_EVENT = 8 << 20
 """ `response.completed` repeats the whole answer. """
 MAX_COUNT = 10**9
 CACHE_WRITE = 2

@@ -139,6 +139,25 @@ def test_an_expired_token_is_refused_and_what_was_under_way_ends(tmp_path: Path)
     assert len(provider.asked) == 1
 
 
+def test_a_stream_that_drips_ends_with_the_steps_time(tmp_path: Path) -> None:
+    """Something always comes, so no silence ends it."""
+    left = threading.Event()
+
+    def drop() -> bytes:
+        left.wait(0.05)
+        return b": thinking\n\n"
+
+    with (
+        Provider(lambda _: Reply(pieces=(drop,) * 400, kind="text/event-stream")).running() as provider,
+        opened(model(Api.OPENAI, provider.url, tmp_path), lives_s=0.5) as door,
+        pytest.raises(requests.RequestException),
+    ):
+        post(door, asking(Api.OPENAI, stream=True))
+    left.set()
+
+    assert any("time" in refusal for refusal in door.refusals)
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_closing_cuts_what_is_under_way_and_counts_it(tmp_path: Path, *, begun: bool) -> None:
     """Before the provider said anything, and in the middle of a stream."""
