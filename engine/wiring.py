@@ -19,14 +19,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from engine import gates
 from engine.agents.models import Models, load_models
 from engine.agents.proxy import ModelProxy
+from engine.agents.work import AgentWork
 from engine.domain.directory import Address, Directory
 from engine.domain.errors import BadInput, Conflict
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView
 from engine.domain.journey import Journey
 from engine.domain.ports import Trigger
+from engine.domain.runners import Agents
 from engine.evidence import key
 from engine.evidence.anchor import AnchorFile
+from engine.gates import asking
 from engine.harness.patch import make_patch, next_number
 from engine.orchestration.adapters import Adapters, SystemClock
 from engine.orchestration.anchoring import Anchoring
@@ -63,13 +66,14 @@ class FileHarness:
 
     def number(self, at_least: int) -> int:
         """The number for a new note."""
-        return next_number(self._text(), at_least)
+        return next_number(self.text(), at_least)
 
     def patch(self, note: NoteDraft, incident: IncidentView, journey: Journey) -> str:
         """The patch of a note."""
-        return make_patch(note, incident, journey=journey, agents_md=self._text())
+        return make_patch(note, incident, journey=journey, agents_md=self.text())
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The file as it is now; empty when it is not there."""
         return self.agents_md.read_bytes().decode() if self.agents_md.exists() else ""  # line endings as they are
 
 
@@ -185,6 +189,14 @@ def models(settings: Settings) -> Models:
     return load_models(settings.models)
 
 
+def agents(settings: Settings, proxy: ModelProxy) -> Agents | None:
+    """Who works agents' steps here; None where no models are configured."""
+    if not settings.models.exists():
+        return None
+    harness = FileHarness(settings.agents_md)
+    return AgentWork(proxy, harness.text, lambda query, names: asking.ask(settings.prometheus_url, query, names))
+
+
 def directory(settings: Settings, more: tuple[Address, ...] = ()) -> Directory:
     """The directory of sites as it is on disk now. `more`: ends of ours that only this process knows."""
     return load_directory(settings.sites, (*forbidden(settings), *more))
@@ -262,6 +274,7 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
             directory=lambda: directory(settings, proxy.ends),
+            agents=agents(settings, proxy) if drives else None,
             only_activated=settings.activation == "required",
         )
         anchor = AnchorFile(settings.anchors_file, anchor_key(settings))

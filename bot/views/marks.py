@@ -19,6 +19,7 @@ _MARKS = {
     # attempts
     "started": ("⏳", "◐", "busy"),
     "finished": ("✔️", "✓", "good"),
+    "paused": ("⏸️", "◆", "asks"),
     "lost": ("⚠️", "!", "odd"),
     "unknown": ("🟡", "?", "odd"),
     "refused": ("⛔", "✗", "bad"),

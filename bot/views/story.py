@@ -54,6 +54,7 @@ ATTEMPT_WORDS = {
     AttemptState.STARTED: "is running",
     AttemptState.FINISHED: "finished",
     AttemptState.FAILED: "failed",
+    AttemptState.PAUSED: "paused at a call that takes a person's yes",
     AttemptState.LOST: "was lost with its worker",
     AttemptState.UNKNOWN: "ended with an unknown outcome",
 }

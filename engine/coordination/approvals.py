@@ -59,7 +59,7 @@ def request(
         wake_at=warn_at(row),
         detail={"order": plan.order_digest, **said(evidence.approval(row))},
     )
-    _tell(session, run.incident_number, row, "requested", now)
+    tell(session, run.incident_number, row, "requested", now)
     return waiting
 
 
@@ -93,7 +93,7 @@ def by_decision(session: Session, run: models.Run, plan: Plan, person: Person, n
 def void(session: Session, approval: models.Approval, why: str, now: datetime, *, number: int) -> None:
     """What was shown is no longer what would be applied."""
     questions.end_approval(session, approval, ApprovalState.VOIDED, source=approval.state, reason=why)
-    _tell(session, number, approval, "voided", now)
+    tell(session, number, approval, "voided", now)
 
 
 def end(
@@ -126,7 +126,7 @@ def end(
         decided_at=now,
         reason=reason[:2000],
     )
-    _tell(session, number, approval, state.value, now)
+    tell(session, number, approval, state.value, now)
     return told
 
 
@@ -135,6 +135,8 @@ def mismatch(approval: models.Approval, run: models.Run, plan: Plan, world: Worl
 
     A rollback runs as it was rehearsed and kept with the run: a newer runbook on disk must not stand in its way.
     """
+    if approval.agent_call_id is not None:
+        return "it was given for one call of an agent, which is no change"
     if approval.leg != plan.leg.id:
         return f"it was given for {approval.leg}"
     if plan.leg.role is not Role.ROLLBACK and world.shelf_digest != run.runbook_digest:
@@ -166,6 +168,6 @@ def must_be_pending(session: Session, token: str) -> models.Approval:
     return approval
 
 
-def _tell(session: Session, number: int, approval: models.Approval, what: str, now: datetime) -> None:
+def tell(session: Session, number: int, approval: models.Approval, what: str, now: datetime) -> None:
     key = f"approval:{approval.id}:{what}"
     outbox.tell(session, Topic.APPROVAL, number, approval.id, key, outbox.ASKS_A_PERSON, now)

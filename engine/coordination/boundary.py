@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from engine.coordination import approvals, machine, orders
+from engine.coordination import approvals, calls, machine, orders
 from engine.coordination.closing import close_if_over
 from engine.coordination.escalation import halt
 from engine.coordination.facts import claims, gate_facts
@@ -22,7 +22,7 @@ from engine.domain.incident import Topic
 from engine.domain.journey import Journey, Leg, LegKind, Role
 from engine.domain.ports import OUTLIVES_TIMEOUT_S
 from engine.domain.records import said
-from engine.domain.runbook import Snapshot
+from engine.domain.runbook import Snapshot, Tool
 from engine.domain.states import ApprovalState, AttemptState, RunEvent, RunState, Verdict
 from engine.store import evidence, incidents, models, outbox, questions, runs, switch
 from engine.store.ids import new_id
@@ -184,6 +184,8 @@ def _start_attempt(step: _Step, leg: Leg) -> AttemptWork | None:
         return None
     if orders.changes(leg) and not _may_change(step, plan, artefact):
         return None
+    if plan.step.tool is Tool.AGENT and not _may_go_on(step, plan):
+        return None
     attempt = runs.add_attempt(
         step.session,
         models.Attempt(
@@ -336,7 +338,19 @@ def _is_approved(step: _Step, plan: Plan, artefact: bytes | None) -> bool:
             until=_fresh_until(step, plan),
         )
         return False
-    mismatch = approvals.mismatch(approval, step.run, plan, step.world)
+    return _used(step, approval, approvals.mismatch(approval, step.run, plan, step.world))
+
+
+def _may_go_on(step: _Step, plan: Plan) -> bool:
+    """An agent that asked about one call goes on with the yes to exactly that call, consumed here."""
+    approval = questions.live_approval(step.session, step.run.id)
+    if approval is None:
+        return True  # it begins; or its worker died, and a yes that was used for its call stands beside the call
+    return _used(step, approval, calls.mismatch(step.session, approval, step.run, plan, step.world))
+
+
+def _used(step: _Step, approval: models.Approval, mismatch: str) -> bool:
+    """Use the approval up; one that does not bind what is about to start is void instead, and the run halts."""
     if mismatch:
         approvals.void(step.session, approval, mismatch, step.now, number=step.run.incident_number)
         step.halt(RunEvent.APPROVAL_VOIDED, f"The approval is void: {mismatch}", "Retry measures and asks anew.")

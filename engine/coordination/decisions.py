@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from engine.coordination import approvals, machine, orders
+from engine.coordination import approvals, calls, machine, orders
 from engine.coordination.closing import close
 from engine.coordination.escalation import halt, rollback_leg
-from engine.coordination.orders import World
+from engine.coordination.orders import Plan, World
 from engine.domain.errors import BadInput, Conflict, NotAllowed, SignalboxError
 from engine.domain.incident import Person, Topic
 from engine.domain.journey import Journey, Leg, LegKind
@@ -51,9 +51,7 @@ def approve(
         raise Conflict("this approval expired", "press Retry on the escalation: it asks anew")
     try:
         plan = orders.work_out(session, run, snapshot, journey, journey.leg(approval.leg), world)
-        artefact = runs.artefact(session, run.id, plan.uses_digest) if plan.uses_digest else None
-        preview = world.preview(plan.step, artefact) if artefact else ""
-        why = approvals.mismatch(approval, run, plan, world) or approvals.not_shown(approval, plan, preview)
+        why = _why_void(session, run, approval, plan, world)
     except SignalboxError as error:
         why = str(error)
     if why:
@@ -71,16 +69,26 @@ def approve(
         )
         return why
     told = approvals.end(session, approval, ApprovalState.APPROVED, now, number=run.incident_number, person=person)
+    what = f"one call of {approval.leg}" if approval.agent_call_id else approval.leg
     machine.move(
         session,
         run,
         RunEvent.APPROVED,
         now,
         actor=person.id,
-        text=f"{person.name or person.id} approved {approval.leg}, order {approval.order_digest[7:19]}.",
+        text=f"{person.name or person.id} approved {what}, order {approval.order_digest[7:19]}.",
         detail={"approval": approval.id, "order": approval.order_digest, **told},
     )
     return ""
+
+
+def _why_void(session: Session, run: models.Run, approval: models.Approval, plan: Plan, world: World) -> str:
+    """Why a yes would be to something else than what was shown, or would be done; empty when it counts."""
+    if approval.agent_call_id is not None:
+        return calls.mismatch(session, approval, run, plan, world) or calls.not_shown(session, approval, plan)
+    artefact = runs.artefact(session, run.id, plan.uses_digest) if plan.uses_digest else None
+    preview = world.preview(plan.step, artefact) if artefact else ""
+    return approvals.mismatch(approval, run, plan, world) or approvals.not_shown(approval, plan, preview)
 
 
 def reject(

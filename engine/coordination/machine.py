@@ -13,7 +13,7 @@ from typing import Any
 from engine.domain import states
 from engine.domain.incident import Topic
 from engine.domain.states import AttemptState, RunEvent, RunState
-from engine.store import chain, models, outbox, runs
+from engine.store import chain, conversations, models, outbox, runs
 from engine.store.session import Session
 from engine.store.wakeups import wake
 
@@ -21,6 +21,11 @@ MACHINE = "signalbox"
 """ The actor of what nobody in particular did. """
 SENT_AGAIN = timedelta(seconds=15)
 """ A run that is queued, and that nobody took up so long after it was woken, is woken again. """
+ENDS_CONVERSATIONS = frozenset(
+    {legal.event for legal in states.MOVES if legal.target is RunState.HALTED}
+    | {RunEvent.TAKE_OVER_DECIDED, RunEvent.ABANDON_DECIDED}
+)
+""" What an agent had begun goes on after a lost worker and after a yes; never after a halt. """
 
 
 def move(
@@ -50,6 +55,8 @@ def move(
         wake_at = now + SENT_AGAIN
     elif legal.target in states.WAITS_FOR_A_PERSON:
         values["worker"] = None
+    if event in ENDS_CONVERSATIONS:
+        conversations.close(session, run.id, now)
     changed = runs.compare_and_set(
         session, run, state=legal.target, leg=to, waits_for=waits_for, wake_at=wake_at, **values
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from engine.coordination import approvals, machine
+from engine.coordination import approvals, calls, machine
 from engine.coordination.escalation import LASTS, ask, halt
 from engine.domain.errors import Conflict
 from engine.domain.incident import Person, Topic
@@ -86,7 +86,7 @@ def _expire(
         now,
         journey=journey,
         runbook=snapshot.runbook,
-        why=f"Nobody approved {approval.leg} in time.",
+        why=f"Nobody approved {'one call of ' if approval.agent_call_id else ''}{approval.leg} in time.",
         remedy="Retry measures and asks anew.",
     )
 
@@ -103,11 +103,12 @@ def extend(
 
     Raises Conflict when that would be no time at all: then only measuring anew helps.
     """
-    gate = journey.gate_before(approval.leg)
+    a_change = approval.agent_call_id is None  # a call is under no gate's evidence: its agent reads
+    gate = journey.gate_before(approval.leg) if a_change else None
     verdict = runs.last_verdict(session, run.id, gate.id) if gate else None
     rule = journey.leg(approval.leg).step
-    lasts_s = getattr(getattr(rule, "approval", None), "expires_s", 0)
-    until = min(now + timedelta(seconds=lasts_s), run.deadline_at)
+    lasts = timedelta(seconds=getattr(getattr(rule, "approval", None), "expires_s", 0)) if a_change else calls.STANDS
+    until = min(now + lasts, run.deadline_at)
     if gate is not None and verdict is not None:
         until = min(until, verdict.ended_at + timedelta(seconds=gate.fresh_for_s))
     if until < approval.expires_at + WORTH_IT:

@@ -80,7 +80,10 @@ class OrderView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalView:
-    """One asked-for yes. `token` is the opaque value of its buttons, good once. `extended_by` gave it more time."""
+    """One asked-for yes. `token` is the opaque value of its buttons, good once. `extended_by` gave it more time.
+
+    `of_a_call`: to one call of an agent, not to a change.
+    """
 
     id: str
     leg: str
@@ -94,6 +97,7 @@ class ApprovalView:
     reason: str
     may_approve: tuple[str, ...]
     extended_by: Person | None = None
+    of_a_call: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ class RunState(enum.StrEnum):
     """ A gate is measuring. """
 
     AWAITING_APPROVAL = "awaiting_approval"
-    """ The next leg changes a protected target; a person must say yes to exactly this order. """
+    """ The next leg changes a protected target, or an agent asks for one call: a person must say yes to exactly that. """
 
     HALTED = "halted"
     """ Nothing moves until a person decides. """
@@ -65,6 +65,7 @@ class RunEvent(enum.StrEnum):
     GATE_ERRORED = "gate_errored"
     GATE_STALE = "gate_stale"
     APPROVAL_REQUESTED = "approval_requested"
+    CALL_ASKED = "call_asked"
     APPROVED = "approved"
     REJECTED = "rejected"
     APPROVAL_EXPIRED = "approval_expired"
@@ -109,6 +110,7 @@ MOVES: tuple[Move, ...] = (
     Move(S.RUNNING, E.ATTEMPT_FAILED, S.HALTED, "The attempt itself says that it did not work, or it never began."),
     Move(S.RUNNING, E.ATTEMPT_LOST, S.QUEUED, "Its worker died; the step is declared idempotent, so it may run again."),
     Move(S.RUNNING, E.ATTEMPT_UNKNOWN, S.HALTED, "Nobody knows what it did: so nobody may assume it."),
+    Move(S.RUNNING, E.CALL_ASKED, S.AWAITING_APPROVAL, "An agent asks for one call that takes a yes; its VM is dead."),
     Move(S.QUEUED, E.JUDGING_STARTED, S.JUDGING, "The attempt before it ended; its VM is dead; now it is measured."),
     Move(S.JUDGING, E.JUDGING_LOST, S.QUEUED, "The worker died while measuring: samples are discarded, measured anew."),
     Move(S.JUDGING, E.GATE_HELD, S.QUEUED, "The evidence met the gate. The only way onward past a gate."),
@@ -117,7 +119,7 @@ MOVES: tuple[Move, ...] = (
     Move(S.JUDGING, E.GATE_ERRORED, S.HALTED, "The measurement itself broke: no verdict is not a pass."),
     Move(S.QUEUED, E.GATE_STALE, S.QUEUED, "The held gate before a change is older than it may be: back to measure it."),
     Move(S.QUEUED, E.APPROVAL_REQUESTED, S.AWAITING_APPROVAL, "The next leg asks for a person's yes to its order."),
-    Move(S.AWAITING_APPROVAL, E.APPROVED, S.QUEUED, "A person said yes to exactly this order digest."),
+    Move(S.AWAITING_APPROVAL, E.APPROVED, S.QUEUED, "A person said yes to exactly this order, or call."),
     Move(S.AWAITING_APPROVAL, E.REJECTED, S.HALTED, "A person said no."),
     Move(S.AWAITING_APPROVAL, E.APPROVAL_EXPIRED, S.HALTED, "Nobody said yes in time, and silence is not a yes."),
     Move(S.AWAITING_APPROVAL, E.APPROVAL_VOIDED, S.HALTED, "What was shown is no longer what would be applied."),
@@ -153,11 +155,15 @@ def move(source: RunState, event: RunEvent) -> Move:
 
 
 class AttemptState(enum.StrEnum):
-    """Where one try of a step is. Finished never means passed: the gate says that."""
+    """Where one try of a step is. Finished never means passed: the gate says that.
+
+    Paused: an agent ended its try at a call that a person is asked about; after a yes another one goes on from there.
+    """
 
     STARTED = "started"
     FINISHED = "finished"
     FAILED = "failed"
+    PAUSED = "paused"
     LOST = "lost"
     UNKNOWN = "unknown"
 

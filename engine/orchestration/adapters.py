@@ -14,7 +14,7 @@ from engine.domain.errors import BadInput
 from engine.domain.journey import Journey, plan
 from engine.domain.ports import Clock, GateKinds, Hypervisor, RunbookShelf, Secrets, Trigger
 from engine.domain.runbook import ScriptStep, Snapshot
-from engine.domain.runners import ProbeRunner, Runner
+from engine.domain.runners import Agents, ProbeRunner, Runner
 from engine.store import models
 
 
@@ -37,7 +37,8 @@ class SystemClock:
 class Adapters:
     """The adapters, by protocol. `directory` reads the file anew: what counts is what is configured now.
 
-    `only_activated`: no runbook starts but as it was activated. `engine.wiring` says so from the settings.
+    `agents`: None where no models are configured. `only_activated`: no runbook starts but as it was activated.
+    `engine.wiring` says both from the settings.
     """
 
     clock: Clock
@@ -49,6 +50,7 @@ class Adapters:
     secrets: Secrets
     gate_kinds: Callable[[Directory], GateKinds]
     directory: Callable[[], Directory]
+    agents: Agents | None = None
     only_activated: bool = False
 
     def snapshot(self, run: models.Run) -> tuple[Snapshot, Journey]:

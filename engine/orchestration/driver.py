@@ -23,6 +23,7 @@ from engine.domain.runbook import Snapshot
 from engine.domain.states import FINAL, LOST_WITH_ITS_WORKER, RunState
 from engine.orchestration.adapters import Adapters
 from engine.orchestration.claim import Claim
+from engine.orchestration.conversation import Conversations
 from engine.orchestration.live import LiveLog
 from engine.orchestration.performing import Performer, Running
 from engine.store import models, outbox, runs, tokens, wakeups
@@ -155,6 +156,7 @@ class Driver:
             running=self.running,
             snapshot=snapshot,
             live_log=LiveLog(self.database, self.adapters.clock),
+            conversations=Conversations(self.database, self.adapters.clock),
             may_go=lambda: self._may_go(run_id),
         )
         while (work := self._boundary_surely(drive)) is not None:

@@ -17,11 +17,13 @@ from engine.coordination.results import Ended
 from engine.domain.databases import DatabaseAccess
 from engine.domain.errors import BadInput, Refused, SignalboxError
 from engine.domain.gate import GateResult, Sample
-from engine.domain.ports import Ending, OpenGrant, ProbeAnswer, Redactor, TaskResult
+from engine.domain.ports import Ending, OpenGrant, ProbeAnswer, Redactor, TaskResult, VmTask
 from engine.domain.runbook import Grant, Snapshot
 from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
 from engine.orchestration.adapters import Adapters
+from engine.orchestration.agents import Attended, Attending, attending
+from engine.orchestration.conversation import Conversations
 from engine.orchestration.live import LiveLog
 from engine.store.ids import new_id
 
@@ -119,6 +121,7 @@ class Performer:
     running: Running
     snapshot: Snapshot
     live_log: LiveLog
+    conversations: Conversations
     may_go: Callable[[], bool]
 
     def attempt(self, work: AttemptWork) -> Ended:
@@ -145,11 +148,38 @@ class Performer:
             ended = _not_begun(work, error)
         finally:
             failure = _close(grant)
-        return dataclasses.replace(ended, ok=False, reason=f"{failure}; {ended.reason}") if failure else ended
+        if not failure:
+            return ended
+        return dataclasses.replace(ended, ok=False, reason=f"{failure}; {ended.reason}", asked=None)
 
     def _in_a_vm(self, work: AttemptWork, grant: OpenGrant) -> Ended:
+        agent = attending(self.adapters, work.plan.step)
+        order = self._order(work)
+        if agent is not None:
+            order = agent.with_reaches(order)
+        task = self.adapters.runner.task(order, grant.values)
+        if not self.running.begin(work.run_id, task.id):
+            return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason="the run was stopped")
+        try:
+            if not self.may_go():  # the last look: a kill switch, a claim that ended, a run that somebody ended
+                return Ended(
+                    attempt_id=work.attempt_id, ok=False, unknown=False, reason="it was stopped before it began"
+                )
+            with self.live_log.of(work.attempt_id, grant.redactor) as on_output:
+                if agent is None:
+                    result = self.adapters.hypervisor.run(task, grant.redactor, on_output)
+                else:
+                    attended = self._attended(agent, order, task, grant.redactor, on_output)
+                    result = attended.result
+        finally:
+            self.running.end(work.run_id)
+        if agent is not None and not attended.has_output:
+            return _without_output(work, attended, grant.redactor)
+        return self._concluded(work, order, result, grant)
+
+    def _order(self, work: AttemptWork) -> Order:
         plan = work.plan
-        order = Order(
+        return Order(
             attempt_id=work.attempt_id,
             run_id=work.run_id,
             leg=plan.leg,
@@ -162,19 +192,12 @@ class Performer:
             reaches=plan.reaches,
             artefact=work.artefact,
         )
-        task = self.adapters.runner.task(order, grant.values)
-        if not self.running.begin(work.run_id, task.id):
-            return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason="the run was stopped")
-        try:
-            if not self.may_go():  # the last look: a kill switch, a claim that ended, a run that somebody ended
-                return Ended(
-                    attempt_id=work.attempt_id, ok=False, unknown=False, reason="it was stopped before it began"
-                )
-            with self.live_log.of(work.attempt_id, grant.redactor) as on_output:
-                result = self.adapters.hypervisor.run(task, grant.redactor, on_output)
-        finally:
-            self.running.end(work.run_id)
-        return self._concluded(work, order, result, grant)
+
+    def _attended(
+        self, agent: Attending, order: Order, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]
+    ) -> Attended:
+        journal = self.conversations.of(run_id=order.run_id, leg=order.leg.id, attempt_id=order.attempt_id)
+        return agent.attempt(order, task, journal, redactor, on_output, lambda: self.running.is_stopped(order.run_id))
 
     def _concluded(self, work: AttemptWork, order: Order, result: TaskResult, grant: OpenGrant) -> Ended:
         conclusion = self.adapters.runner.conclude(order, result)
@@ -313,6 +336,23 @@ def _close(grant: OpenGrant) -> str:
     except SignalboxError as error:
         return f"a secret could not be proved dead: {error}"
     return ""
+
+
+def _without_output(work: AttemptWork, attended: Attended, redactor: Redactor) -> Ended:
+    """An agent that asks a person, or that came to nothing."""
+    asked = attended.end.asked if attended.end is not None else None
+    if asked is not None:
+        asked = dataclasses.replace(asked, why=redactor(asked.why))
+    return Ended(
+        attempt_id=work.attempt_id,
+        ok=False,
+        unknown=False,  # it reads: whatever it did, nothing is left of it
+        reason="it asks a person about one call" if asked is not None else redactor(attended.why_none),
+        stdout=attended.result.stdout[-KEPT_CHARACTERS:],
+        stderr=attended.result.stderr[-KEPT_CHARACTERS:],
+        connections=tuple(asdict(connection) for connection in attended.result.connections),
+        asked=asked,
+    )
 
 
 def _not_begun(work: AttemptWork, error: SignalboxError) -> Ended:

@@ -13,6 +13,7 @@ from engine.domain.gate import Check
 from engine.domain.journey import Leg, LegKind
 from engine.domain.ports import Ending
 from engine.domain.states import FINAL, Decision, RunState, Verdict
+from engine.simulation.agents import may_ask
 from engine.simulation.ledger import SLACK
 from engine.simulation.outside import Will
 from engine.simulation.stage import Act, Seen, Stage
@@ -67,6 +68,8 @@ def _told(will: Will, leg: Leg) -> str:
         return "crash while it measures" if will.crash else found
     if will.crash:
         return f"crash {will.crash} it worked"
+    if will.asks:
+        return "asks about a call"
     if will.ending is Ending.EXITED:
         return "failed" if will.code else "ok"
     return UNSEEN[will.ending]
@@ -110,11 +113,15 @@ def _queued(stage: Stage, seen: Seen, again: bool) -> Iterator[Choice]:
         yield from _gate(leg.checks[:1] if again else leg.checks)
     elif leg.kind in {LegKind.ATTEMPT, LegKind.RECEIVE}:  # nothing stands between receiving and the first attempt
         yield from map(_driven, WILLS[:SORTS] if again else WILLS)
+        if may_ask(leg) and not seen.talk:
+            yield _driven(Will(asks=True))
     if leg.kind in {LegKind.GATE, LegKind.ATTEMPT} and not again:
         name = f"{leg.id}: abandoned while it runs"
         yield Choice(name, lambda stage: stage.drive(Will(meanwhile=stage.abandon)))
     if stage.course.changes(leg):
         yield from _before_a_change(stage, seen, leg)
+    elif seen.live is not None:  # a yes to a call, not used yet
+        yield from _news(stage, seen, leg)
     yield Choice(f"{seen.run.leg}: the deadline passes", lambda stage: _late(stage, seen))
 
 

@@ -199,7 +199,9 @@ def _unasked(seen: Seen) -> Iterator[str]:
 def _asked(before: Seen, seen: Seen, mention: str) -> Iterator[str]:
     """Questions that are new."""
     known = {row.id for row in before.approvals} | {row.id for row in before.escalations}
-    yield from (f"yes to {row.leg}" for row in (seen.pending,) if row is not None and row.id not in known)
+    order = seen.pending
+    if order is not None and order.id not in known:
+        yield f"yes to a call of {order.leg}" if order.agent_call_id else f"yes to {order.leg}"
     yield from (mention for row in seen.escalations if row.id not in known)
 
 
@@ -232,7 +234,8 @@ def _place(stage: Stage, seen: Seen) -> Hashable:
         run.state,
         run.leg,
         tuple(question.options) if question else (),
-        (live.leg, live.state, live.content_digest) if live else None,
+        (live.leg, live.state, live.content_digest, live.agent_call_id is None) if live else None,
+        seen.talk,
         bool(changed),
         _finished(seen, behind),
         _gates(stage, seen, behind),

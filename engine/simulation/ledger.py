@@ -96,15 +96,16 @@ class Ledger:
     """One path so far. Every method returns what it is afterwards; `wrong` is what must never happen and did.
 
     `held`: gates whose newest measurement held -> when, as long as nothing ran that they judge. `spent`: (gate, leg):
-    a change that was tried under it, and so not again. `yes`: (leg, image): a person's yes that is not used yet. `ran`:
-    leg -> content that an unprotected target got. `tested`: contents whose gate held there. `tried`: changes since a
-    person decided for another try. `may_undo`: a person decided to roll back. `over`: the source says that it is over,
-    and nobody decided to go on.
+    a change that was tried under it, and so not again. `yes`: (leg, image): a person's yes that is not used yet;
+    `calls`: the same, to one call of an agent. `ran`: leg -> content that an unprotected target got. `tested`: contents
+    whose gate held there. `tried`: changes since a person decided for another try. `may_undo`: a person decided to roll
+    back. `over`: the source says that it is over, and nobody decided to go on.
     """
 
     held: Mapping[str, datetime] = field(default_factory=dict)
     spent: frozenset[tuple[str, str]] = frozenset()
     yes: frozenset[tuple[str, str]] = frozenset()
+    calls: frozenset[tuple[str, str]] = frozenset()
     ran: Mapping[str, str] = field(default_factory=dict)
     tested: frozenset[str] = frozenset()
     tried: frozenset[str] = frozenset()
@@ -158,6 +159,15 @@ class Ledger:
         """A person said yes to a leg, as things stood."""
         return replace(self, yes=self.yes | {(leg, image)})
 
+    def allowed(self, leg: str, image: str) -> Ledger:
+        """A person said yes to one call of a leg's agent, as things stood."""
+        return replace(self, calls=self.calls | {(leg, image)})
+
+    def called(self, leg: str, image: str) -> Ledger:
+        """An agent made a call that takes a yes."""
+        wrong = () if (leg, image) in self.calls else (f"{leg} made a call that nobody said yes to",)
+        return replace(self, calls=self.calls - {(leg, image)}, wrong=(*self.wrong, *wrong))
+
     def decided(self, decision: Decision) -> Ledger:
         """A person decided for a halted run: another try is a new one."""
         undoing = self.undoing or decision is Decision.ROLL_BACK
@@ -165,7 +175,7 @@ class Ledger:
 
     def halted(self) -> Ledger:
         """The run stopped: a yes does not outlive it."""
-        return replace(self, yes=frozenset())
+        return replace(self, yes=frozenset(), calls=frozenset())
 
     def resolved(self) -> Ledger:
         """The source says that it is over."""
@@ -222,6 +232,7 @@ class Ledger:
             gate is not None and measured is not None and now - measured <= timedelta(seconds=gate.fresh_for_s),
             frozenset((gate, leg) for gate, leg in self.spent if gate in behind and leg in names),
             self.yes,
+            self.calls,
             tuple(sorted((leg, content) for leg, content in self.ran.items() if leg in behind)),
             self.tested & set(self.ran.values()) if all_tested else frozenset(),
             self.tried & names,

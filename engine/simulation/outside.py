@@ -41,7 +41,7 @@ class Will:
     """What happens to the work that comes next.
 
     `crash`: the process dies before the command began, or after it did its work (of a gate: while it measures).
-    `meanwhile`: what somebody does while it is under way.
+    `meanwhile`: what somebody does while it is under way. `asks`: an agent comes to a call that takes a yes.
     """
 
     ending: Ending = Ending.EXITED
@@ -49,6 +49,7 @@ class Will:
     check: str = ""
     verdict: Verdict = Verdict.HELD
     crash: str = ""
+    asks: bool = False
     meanwhile: Callable[[], object] | None = None
 
 
@@ -269,11 +270,11 @@ class SimulatedVms:
     def attend(
         self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
     ) -> TaskResult:
-        """See `Attends`: what was chosen happens to an agent's step as to any other."""
-        result = self.run(task, redactor, on_output)
-        if result.ending is Ending.EXITED and result.code == 0:
+        """See `Attends`: what was chosen happens to an agent's step as to any other; it works if the VM lives."""
+        will = self.outside.will
+        if will.ending is Ending.EXITED and will.code == 0 and will.crash != "before":
             work(NoGuest())
-        return result
+        return self.run(task, redactor, on_output)
 
     def destroy(self, task_id: str) -> bool:  # noqa: ARG002 - the port has it
         """None lives."""

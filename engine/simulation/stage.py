@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from engine.domain.agent import CallState
 from engine.domain.errors import BadInput, Conflict, Refused
 from engine.domain.harness import NoteDraft
 from engine.domain.incident import IncidentView, Person
@@ -21,6 +22,7 @@ from engine.orchestration.performing import Running
 from engine.orchestration.reaper import Reaper
 from engine.orchestration.watch import Watch
 from engine.service import People, Service
+from engine.simulation.agents import SimulatedAgents
 from engine.simulation.ledger import Course, Ledger
 from engine.simulation.outside import (
     IMAGE,
@@ -37,7 +39,7 @@ from engine.simulation.outside import (
     Will,
     directory,
 )
-from engine.store import incidents, models, outbox, questions, runs
+from engine.store import conversations, incidents, models, outbox, questions, runs
 from engine.store.session import Database
 
 SOMEBODY = Person(id="somebody", name="somebody")
@@ -74,6 +76,7 @@ class Seen:
     """Where the run is, as its rows say.
 
     `lost`: measurements since the last verdict whose worker died. `told`: the keys of what people were told.
+    `talk`: of the calls of an agent that goes on at the run's leg, where each is; None when none goes on.
     """
 
     run: models.Run
@@ -84,6 +87,7 @@ class Seen:
     resolved: bool
     lost: int
     told: frozenset[str]
+    talk: tuple[CallState, ...] | None
 
     @property
     def pending(self) -> models.Approval | None:
@@ -134,6 +138,7 @@ class Stage:
             secrets=SimulatedSecrets(),
             gate_kinds=SimulatedGates(self.outside).kinds,
             directory=lambda: places,
+            agents=SimulatedAgents(asks=lambda: self.outside.will.asks, called=self._called),
         )
         self._new_process()
 
@@ -166,6 +171,7 @@ class Stage:
         """Everything about the run."""
         with self.database.reading() as session:
             run = runs.get(session, self.run_id)
+            talk = conversations.open_one(session, run.id, run.leg)
             return Seen(
                 run=run,
                 attempts=runs.attempts(session, run.id),
@@ -175,6 +181,7 @@ class Stage:
                 resolved=incidents.resolved_at(session, run.incident_number) is not None,
                 lost=len(incidents.kinds_since_last_verdict(session, run.id, [RunEvent.JUDGING_LOST.value])),
                 told=outbox.keys(session),
+                talk=tuple(row.state for row in conversations.calls(session, talk.id)) if talk else None,
             )
 
     # -- what can be done
@@ -215,7 +222,9 @@ class Stage:
         with contextlib.suppress(Refused):  # void: the order is not what was shown; that is committed
             self._service().approve(row.token, SOMEBODY, yes=yes)
             if yes:
-                self.outside.ledger = self.outside.ledger.approved(row.leg, self.outside.image)
+                ledger = self.outside.ledger
+                given = ledger.allowed if row.agent_call_id else ledger.approved
+                self.outside.ledger = given(row.leg, self.outside.image)
 
     def decide(self, decision: Decision) -> None:
         """Somebody decides for the halted run."""
@@ -266,6 +275,9 @@ class Stage:
             self.outside.ledger = self.outside.ledger.halted()
 
     # -- within
+
+    def _called(self, leg: str) -> None:
+        self.outside.ledger = self.outside.ledger.called(leg, self.outside.image)
 
     def _leg(self) -> str:
         with self.database.reading() as session:

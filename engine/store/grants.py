@@ -104,6 +104,16 @@ OURS: Mapping[type[Base], Rule] = {
         bot=LOOK,
         worker=May(add=True, change=("text", "updated_at")),
     ),
+    models.AgentConversation: Rule(
+        "A worker keeps what an agent said and used. The bot closes one whose run a person ended or halted.",
+        bot=May(change=("closed_at",)),
+        worker=May(add=True, change=("messages", "requests", "tokens", "microdollars", "closed_at")),
+    ),
+    models.AgentCall: Rule(
+        "A worker keeps each call before it makes it. Never what was asked for; whether it may be made, people say.",
+        bot=LOOK,
+        worker=May(add=True, change=("state", "answer", "asked_at", "begun_at", "ended_at")),
+    ),
     models.GateVerdict: Rule("Only a worker measures, and what it found is never changed.", LOOK, KEEP),
     models.TargetLock: Rule(
         "A worker takes targets; whoever ends a run gives them back.", May(remove=True), May(add=True, remove=True)

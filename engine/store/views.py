@@ -122,6 +122,7 @@ def approval(
         reason=row.reason,
         may_approve=may_approve,
         extended_by=_put_off_by(decisions, row.id),
+        of_a_call=row.agent_call_id is not None,
     )
 
 
@@ -236,6 +237,8 @@ def _mark(
         return found.verdict.value if found else _unreached(run)
     if leg.kind is LegKind.ATTEMPT:
         if tried is None:
+            return _unreached(run)
+        if here and tried.state is AttemptState.PAUSED:
             return _unreached(run)
         return "done" if tried.state is AttemptState.FINISHED else "failed"
     passed = run.state in {RunState.COMPLETED, RunState.ROLLED_BACK} or journey.line[0].id != run.leg

@@ -77,6 +77,12 @@ def test_only_a_yes_leads_on_from_waiting_for_one() -> None:
     assert E.APPROVED in DECIDED_BY_A_PERSON
 
 
+def test_an_agent_s_question_waits_for_a_yes_and_for_nothing_else() -> None:
+    assert [(each.source, each.target) for each in MOVES if each.event is E.CALL_ASKED] == [
+        (S.RUNNING, S.AWAITING_APPROVAL)
+    ]
+
+
 def test_an_attempt_of_which_nobody_knows_the_end_halts() -> None:
     assert move(S.RUNNING, E.ATTEMPT_UNKNOWN).target is S.HALTED
     assert between(S.RUNNING, S.QUEUED) == {E.ATTEMPT_FINISHED, E.ATTEMPT_LOST}

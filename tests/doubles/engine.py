@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import get_args
 
+from engine.domain.agent import Guest
 from engine.domain.alert import Alert, AlertStatus, Delivery
 from engine.domain.digest import of_bytes, snapshot_digest
 from engine.domain.directory import Directory
@@ -25,6 +26,7 @@ from engine.domain.runbook import (
 )
 from engine.domain.runners import Conclusion, Order
 from engine.domain.states import Verdict
+from tests.doubles.played_agents import FakeGuest
 from tests.doubles.toy import T0, alert, toy_runbook
 
 
@@ -181,6 +183,15 @@ class FakeHypervisor:
         self.short = ""
         self.destroyed: list[str] = []
         self.lock = threading.Lock()
+        self.guest = FakeGuest()
+
+    def attend(
+        self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
+    ) -> TaskResult:
+        result = self.run(task, redactor, on_output)
+        if result.ending is not Ending.NOT_BEGUN:
+            work(self.guest)
+        return result
 
     def run(self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None]) -> TaskResult:
         with self.lock:

@@ -16,7 +16,8 @@ class Approval(Base):
     """A question: may exactly this order be carried out? At most one in play per run.
 
     It is answered yes only by a row of `decision` for the same order (a trigger sees to it), and used up by one start.
-    `warned_at`: people were told that it is about to expire.
+    `warned_at`: people were told that it is about to expire. `agent_call_id`: the order is that one call of an agent,
+    and never a change.
     """
 
     __tablename__ = "approval"
@@ -28,6 +29,7 @@ class Approval(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(sa.ForeignKey("run.id"), index=True)
     leg: Mapped[str]
+    agent_call_id: Mapped[str | None] = mapped_column(sa.ForeignKey("agent_call.id"))
     state: Mapped[ApprovalState] = mapped_column(states(ApprovalState, "state"))
     token: Mapped[str] = mapped_column(unique=True)
     content_digest: Mapped[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from tests.doubles.engine import (
     FakeShelf,
     FakeTrigger,
 )
+from tests.doubles.played_agents import FakeAgents, call, with_agent
 from tests.doubles.toy import directory
 from tests.services.postgres import Postgres
 
@@ -158,3 +159,14 @@ def box(url: str) -> Iterator[Box]:
     made.start()
     yield made
     database.close()
+
+
+@pytest.fixture
+def agents(box: Box) -> FakeAgents:
+    """The toy with an agent that diagnoses; it makes three calls."""
+    box.shelf.runbook = with_agent()
+    calls = (call("look", "df", "/srv"), call("status", "systemctl", "status", "x"), call("after", "du"))
+    made = FakeAgents(calls=calls)
+    box.adapters = replace(box.adapters, agents=made)
+    box.start()
+    return made

@@ -51,6 +51,8 @@ from tests.integration.engine.test_crash import Killed, die_in
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 Drive = Callable[[Box], None]
 FIRST, SECOND = "0001", "0002"
+PAUSED = "paused"
+""" A state of attempts that came with agents, at revision 0006. """
 REMINDERS = {Topic.APPROVAL_REMINDER, Topic.ESCALATION_REMINDER}
 """ Topics that the first release did not know. """
 ADDED_FROM = 100
@@ -312,6 +314,11 @@ class _Adding:
 
 def as_of(revision: str, rows: Rows) -> Rows:
     """The rows as a release at this revision wrote them (columns that it lacks are dropped on the way in)."""
+    rows = {
+        **rows,
+        "attempt": [row for row in rows["attempt"] if row["state"] != PAUSED],
+        "activation": _activated(rows),
+    }
     if revision != FIRST:
         return rows
     number = itertools.count(1)
@@ -324,6 +331,26 @@ def as_of(revision: str, rows: Rows) -> Rows:
     cards = [row for row, now in zip(kept, known, strict=True) if now["key"] == now["lane"]]
     again = [{**row, "id": 10_000 + row["id"], "key": f"{row['key']}-again", "ambiguous": True} for row in cards]
     return {**rows, "outbox": [*kept, *again]}
+
+
+def _activated(rows: Rows) -> list[dict[str, Any]]:
+    """What the upgrade to 0005 had written, where it was there already: the newest run of each runbook."""
+    newest = {row["runbook"]: row for row in sorted(rows["run"], key=lambda row: row["opened_at"])}
+    return [
+        {
+            "id": number,
+            "runbook": name,
+            "on": True,
+            "digest": run["runbook_digest"],
+            "source": run["source"],
+            "files": run["files"],
+            "by": "migration",
+            "by_name": "the upgrade",
+            "at": run["opened_at"],
+            "reason": "",
+        }
+        for number, (name, run) in enumerate(newest.items(), 1)
+    ]
 
 
 def fill(database: Database, rows: Rows) -> None:

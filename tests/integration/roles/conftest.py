@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from tests.doubles.engine import (
     FakeShelf,
     FakeTrigger,
 )
+from tests.doubles.played_agents import FakeAgents, call, with_agent
 from tests.doubles.toy import directory
 from tests.integration.engine.conftest import Box, postgres
 from tests.services.postgres import Postgres
@@ -133,3 +134,12 @@ def box(granted: Roles) -> Iterator[TwoRoles]:
     yield made
     bot.close()
     worker.close()
+
+
+def ask_about_a_call(box: TwoRoles) -> str:
+    """Up to the question about a call of an agent; returns its token."""
+    box.shelf.runbook = with_agent()
+    agents = FakeAgents(calls=(call("status", "systemctl", "status", "x"),), asks=frozenset({"status"}))
+    box.adapters = replace(box.adapters, agents=agents)
+    box.start()
+    return box.until_approval()

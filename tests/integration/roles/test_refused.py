@@ -10,7 +10,7 @@ from engine.domain.states import RunState
 from engine.store import grants
 from engine.store.migrate import NOT_PERMITTED
 from tests.integration.engine.conftest import ANA
-from tests.integration.roles.conftest import OWNER, Roles, TwoRoles
+from tests.integration.roles.conftest import OWNER, Roles, TwoRoles, ask_about_a_call
 
 BY_A_TRIGGER = "P0001"
 BOTH = (grants.BOT, grants.WORKER)
@@ -93,6 +93,13 @@ OWNERS = (
     "UPDATE approval SET lines = '{}'",
     "DELETE FROM approval",
     "DELETE FROM escalation",
+    "UPDATE approval SET agent_call_id = NULL",
+    "UPDATE agent_call SET args = '{}'",
+    "UPDATE agent_call SET tool = 'read'",
+    "UPDATE agent_call SET conversation_id = 'another'",
+    "DELETE FROM agent_call",
+    "UPDATE agent_conversation SET leg = 'another'",
+    "DELETE FROM agent_conversation",
     "DELETE FROM attempt",
     "DELETE FROM run",
 )
@@ -119,6 +126,11 @@ BOTS = (
     ACTIVATION,
     ATTEMPT,
     "UPDATE attempt SET stdout = 'all well'",
+    "UPDATE agent_call SET state = 'begun'",
+    "INSERT INTO agent_call (id) VALUES ('mine')",
+    "UPDATE agent_conversation SET requests = 0",
+    "UPDATE agent_conversation SET messages = ''",
+    "INSERT INTO agent_conversation (id) VALUES ('mine')",
     "INSERT INTO artefact VALUES ('sha256:0', 'mine')",
     "INSERT INTO target_lock VALUES ('production.toy', 'x', now())",
     "INSERT INTO worker DEFAULT VALUES",
@@ -190,6 +202,18 @@ def test_a_worker_gives_no_approval_and_decides_nothing(granted: Roles, box: Two
     box.until_approval()
     assert refusal(granted, grants.WORKER, statement) in {BY_A_TRIGGER, "23514"}
     assert box.run().state is RunState.AWAITING_APPROVAL
+
+
+def test_a_worker_gives_no_yes_to_a_call(granted: Roles, box: TwoRoles) -> None:
+    """Nor does it begin one that a person is asked about."""
+    ask_about_a_call(box)
+    for statement in (
+        "UPDATE approval SET state = 'approved'",
+        "UPDATE approval SET state = 'consumed'",
+        "UPDATE agent_call SET state = 'begun', begun_at = now() WHERE state = 'asked'",
+        "UPDATE agent_call SET state = 'done', ended_at = now() WHERE state = 'asked'",
+    ):
+        assert refusal(granted, grants.WORKER, statement) in {BY_A_TRIGGER, "23514"}, statement
 
 
 def test_a_decision_of_the_workers_own_making_counts_for_nothing(granted: Roles, box: TwoRoles) -> None:

@@ -20,7 +20,7 @@ from engine.store.session import Database
 from tests.doubles.engine import ended
 from tests.integration.engine.conftest import ANA, BEN, CLEO
 from tests.integration.engine.test_crash import Killed, die_in
-from tests.integration.roles.conftest import OWNER, Roles, TwoRoles
+from tests.integration.roles.conftest import OWNER, Roles, TwoRoles, ask_about_a_call
 
 WITHIN_S = 20
 
@@ -314,3 +314,19 @@ def test_a_start_before_the_grants_says_what_to_do(roles: Roles) -> None:
     bot.close()
 
     assert "signalbox database grants" in refused.value.remedy
+
+
+def test_an_agent_asks_about_a_call_is_allowed_and_goes_on(box: TwoRoles) -> None:
+    box.service.approve(ask_about_a_call(box), ANA, yes=True)
+    box.go()
+
+    assert [attempt.state for attempt in box.run().attempts[:2]] == [AttemptState.PAUSED, AttemptState.FINISHED]
+    assert not box.run().approvals[-1].of_a_call
+
+
+def test_an_agent_s_call_is_refused_and_its_run_abandoned(box: TwoRoles) -> None:
+    box.service.approve(ask_about_a_call(box), ANA, yes=False)
+    assert box.run().state is RunState.HALTED
+    box.service.abandon(1, ANA, "enough")
+
+    assert box.run().state is RunState.ABANDONED
