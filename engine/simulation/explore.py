@@ -235,7 +235,7 @@ def _place(stage: Stage, seen: Seen) -> Hashable:
         run.leg,
         tuple(question.options) if question else (),
         (live.leg, live.state, live.content_digest, live.agent_call_id is None) if live else None,
-        seen.talk,
+        seen.talk or None,  # one without a call goes on as one that begins
         bool(changed),
         _finished(seen, behind),
         _gates(stage, seen, behind),

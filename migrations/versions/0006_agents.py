@@ -98,7 +98,9 @@ def _calls() -> None:
         sa.Column("begun_at", UtcDateTime(), nullable=True),
         sa.Column("ended_at", UtcDateTime(), nullable=True),
         sa.CheckConstraint("state <> 'begun' or begun_at is not null", name=op.f("ck_agent_call_begun")),
-        sa.CheckConstraint("(state in ('done', 'refused')) = (ended_at is not null)", name=op.f("ck_agent_call_ended")),
+        sa.CheckConstraint(
+            "state not in ('done', 'refused') or ended_at is not null", name=op.f("ck_agent_call_ended")
+        ),
         sa.ForeignKeyConstraint(
             ["conversation_id"],
             ["agent_conversation.id"],

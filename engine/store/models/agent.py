@@ -49,7 +49,7 @@ class AgentCall(Base):
         sa.UniqueConstraint("conversation_id", "call_id", name="uq_agent_call_call_id"),
         sa.UniqueConstraint("conversation_id", "order", name="uq_agent_call_order"),
         sa.CheckConstraint("state <> 'begun' or begun_at is not null", name="begun"),
-        sa.CheckConstraint("(state in ('done', 'refused')) = (ended_at is not null)", name="ended"),
+        sa.CheckConstraint("state not in ('done', 'refused') or ended_at is not null", name="ended"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

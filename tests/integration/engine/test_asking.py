@@ -16,10 +16,12 @@ from tests.doubles.engine import ended
 from tests.doubles.played_agents import UNKNOWN, FakeAgents, call
 from tests.integration.engine.an_agent import (
     LOOK,
+    STATUS,
     asking,
     calls,
     diagnoses,
     dies,
+    of_running,
     talks,
 )
 from tests.integration.engine.conftest import ANA, BEN, CLEO, Box
@@ -93,6 +95,23 @@ def test_a_yes_is_not_used_twice_when_the_worker_dies_in_the_call(box: Box, agen
     assert diagnoses(box)[-1] is AttemptState.FINISHED
     assert box.hypervisor.guest.heard.count(("systemctl", "status", "x")) == 1
     assert calls(box)["status"].answer == UNKNOWN
+
+
+def test_a_call_that_was_allowed_begins_once(box: Box, agents: FakeAgents) -> None:
+    token = asking(box, agents)
+    box.service.approve(token, ANA, yes=True)
+    refused: list[str] = []
+
+    def begin_again(what: str) -> None:
+        if what.endswith(" status"):
+            with pytest.raises(Refused, match="was there before") as raised:
+                of_running(box).begin(STATUS)
+            refused.append(str(raised.value))
+
+    agents.when = begin_again
+    box.go()
+
+    assert len(refused) == 2
 
 
 def test_a_no_halts_and_a_retry_begins_anew(box: Box, agents: FakeAgents) -> None:
