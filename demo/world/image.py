@@ -20,8 +20,8 @@ TARGET = image.ImageSpec(
     initrd_files={f"world.{name}": _GUEST / name for name in ("boot.sh", "checkout.py", "service.sh", "sshd_config")},
 )
 
-# An empty cluster lies ready in /var/lib/cluster, which belongs to whoever runs the service (uid 900): to make one takes
-# an emulated CPU half a minute. Its small files are kept in memory, above the read-only root.
+# An empty cluster lies ready in /var/lib/cluster, which belongs to whoever runs the service (uid 900): an emulated CPU
+# would be long about it. What changes there is kept in memory, as everywhere above the read-only root.
 _CLUSTER = """\
 #!/bin/sh
 set -eu

@@ -41,7 +41,8 @@ def diagnose(text: str) -> dict[str, object]:
         "used": used,
         "most": server["most"],
         "evidence": [
-            f"{one['count']} of {one['role']}: {one['state']}, for {one['longest_s']} s at most" for one in sessions[:20]
+            f"{one['count']} of {one['role']}: {one['state']}, for {one['longest_s']} s at most"
+            for one in sessions[:20]
         ],
     }
 

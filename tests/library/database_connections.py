@@ -23,7 +23,7 @@ SESSIONS = (
 )
 """ Every session of the service with its start, and every role with its settings. """
 HELD = (
-    "psql -XAt -h /var/lib/cluster/run billing -c \"SELECT count(*) FROM pg_stat_activity WHERE usename ="
+    'psql -XAt -h /var/lib/cluster/run billing -c "SELECT count(*) FROM pg_stat_activity WHERE usename ='
     " 'billing_reports' AND state = 'idle in transaction' AND state_change < now() - interval '10 s'\""
 )
 ITERATIONS = 4096

@@ -5,6 +5,7 @@ has counted, sessions that were ended under its hands. A thread makes reports as
 22 connections: each takes a new one, begins a transaction, and never ends it.
 """
 
+import contextlib
 import json
 import select
 import threading
@@ -13,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import connection
 
 SOCKETS = "/var/lib/cluster/run"
 SESSIONS = 2
@@ -21,12 +22,12 @@ POOL = 22
 PACE_S = 0.5
 
 
-def connect(role: str) -> Connection:
+def connect(role: str) -> connection:
     """A session of this role. Raises psycopg2.OperationalError, also when the database is full."""
     return psycopg2.connect(host=SOCKETS, dbname="billing", user=role)
 
 
-def cents(session: Connection) -> int:
+def cents(session: connection) -> int:
     """The sum of all invoices. Raises psycopg2.Error."""
     with session.cursor() as cursor:
         cursor.execute("SELECT sum(cents) FROM invoices")
@@ -44,7 +45,8 @@ class Sessions:
     def well(self) -> bool:
         """Whether every session reads. One that was lost is opened anew, for the next request."""
         with self._lock:
-            return all([self._reads(number) for number in range(SESSIONS)])
+            read = [self._reads(number) for number in range(SESSIONS)]
+            return all(read)
 
     def _reads(self, number: int) -> bool:
         try:
@@ -57,7 +59,7 @@ class Sessions:
             return False
         return True
 
-    def _new(self) -> Connection:
+    def _new(self) -> connection:
         session = connect("billing_app")
         session.autocommit = True
         return session
@@ -65,18 +67,16 @@ class Sessions:
 
 def leak() -> None:
     """Make reports for ever. A connection that the server ended leaves the pool; it is only then that there is room."""
-    pool: list[Connection] = []
+    pool: list[connection] = []
     while True:
         ended = [one for one in pool if select.select([one], [], [], 0)[0]]
         for one in ended:
             one.close()
             pool.remove(one)
         if len(pool) < POOL:
-            try:
+            with contextlib.suppress(psycopg2.Error):  # the database is full: later, then
                 pool.append(connect("billing_reports"))
                 cents(pool[-1])
-            except psycopg2.Error as error:
-                print(f"no report: {error}", flush=True)
         time.sleep(PACE_S)
 
 

@@ -5,7 +5,7 @@ set -eu
 bin=$(echo /usr/lib/postgresql/*/bin)
 if ! "$bin/pg_ctl" -D /var/lib/cluster/data status >/dev/null; then
   umask 077
-  "$bin/pg_ctl" -D /var/lib/cluster/data -o '-c config_file=/run/world/postgresql.conf' -l /var/lib/cluster/log -w start
+  "$bin/pg_ctl" -D /var/lib/cluster/data -o '-c config_file=/run/world/postgresql.conf' -w start
   [ -e /var/lib/cluster/made ] ||
     "$bin/psql" -Xq -v ON_ERROR_STOP=1 -v scram="$SCRAM" -h /var/lib/cluster/run -U postgres -f /run/world/accounts.sql
   : >/var/lib/cluster/made
