@@ -21,7 +21,8 @@ TARGET = image.ImageSpec(
 )
 
 # An empty cluster lies ready in /var/lib/cluster, which belongs to whoever runs the service (uid 900): an emulated CPU
-# would be long about it. What changes there is kept in memory, as everywhere above the read-only root.
+# would be long about it. It has a random name, so these bytes differ from build to build: no run is bound to them. What
+# changes there is kept in memory, as everywhere above the read-only root.
 _CLUSTER = """\
 #!/bin/sh
 set -eu

@@ -16,6 +16,9 @@ import psycopg
 import pytest
 
 from demo.stage import ROOT
+from engine.domain.gate import SqlCheck
+from engine.domain.runbook import GateStep
+from engine.runbooks.shelf import Shelf
 from tests.library.database_connections import scram
 from tests.services.postgres import Postgres
 
@@ -93,6 +96,13 @@ def alive(session: psycopg.Connection[tuple[Any, ...]]) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+def queries() -> dict[str, str]:
+    """What the gates ask of staging."""
+    steps = Shelf(ROOT / "runbooks").read("database-connections").runbook.steps
+    gate = next(step for step in steps if isinstance(step, GateStep) and step.id == "tests-pass")
+    return {check.id: check.query for check in gate.checks if isinstance(check, SqlCheck)}
 
 
 def session(role: str | None, state: str, count: int, *, stuck: int = 0) -> dict[str, object]:
@@ -250,3 +260,29 @@ def test_undone_the_role_has_no_limit(billing: Postgres, tmp_path: Path) -> None
 
     assert done.returncode == 0, done.stderr
     assert settings(billing) == []
+
+
+def test_whoever_may_alter_the_verifier_shows_the_gates_no_other_catalog(billing: Postgres, connect: Connect) -> None:
+    """The operator's role can set the verifier's `search_path`: the views of a catalog of its own are empty."""
+    billing.admin("CREATE SCHEMA forged", "billing")
+    for name in ("pg_stat_activity", "pg_db_role_setting", "pg_roles"):
+        billing.admin(f"CREATE VIEW forged.{name} AS TABLE pg_catalog.{name} LIMIT 0", "billing")
+    billing.admin("GRANT USAGE ON SCHEMA forged TO public", "billing")
+    billing.admin("GRANT SELECT ON ALL TABLES IN SCHEMA forged TO public", "billing")
+    billing.admin("ALTER ROLE billing_reports SET work_mem = '4MB'")
+    with connect("operator") as operator:
+        operator.execute("ALTER ROLE verifier SET search_path = forged, pg_catalog")
+    for _ in range(2):
+        connect("billing_reports")
+    try:
+        with connect("verifier") as verifier:
+            assert verifier.execute("SELECT * FROM pg_stat_activity").fetchall() == [], "nothing was forged"
+            told = {name: verifier.execute(query.encode()).fetchall() for name, query in queries().items()}
+    finally:
+        billing.admin("ALTER ROLE verifier RESET search_path")
+        billing.admin("DROP SCHEMA forged CASCADE", "billing")
+
+    assert told["used"][0][0] > 0
+    assert told["new"] == [(2,)]
+    assert ("billing_reports", "work_mem=4MB") in told["setting"]
+    assert told["idle"] == [(0,)]
