@@ -1,4 +1,4 @@
-"""A target VM: staging or production. QEMU started directly, long-lived, cut off but for two forwarded loopback ports.
+"""A target VM: staging or production. QEMU started directly, long-lived, cut off but for its forwarded loopback ports.
 
 It boots the guest image of demo/world/image.py, whose root is read-only; what makes it this target (its settings,
 sshd's host key, the public keys of its people) is laid over the initramfs. Its data disk is small, and really fills.
@@ -13,8 +13,8 @@ import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.world import keys, monitoring
@@ -52,8 +52,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One target VM as the host sees it. `ssh_port` and `http_port` are on 127.0.0.1.
+    """One target VM as the host sees it. `ssh_port` and `http_port` are on 127.0.0.1, and so are the others.
 
+    `others`: further ports, of the target -> of this machine.
     `broken`: its service does not answer at first, so it is ready without.
     """
 
@@ -65,6 +66,7 @@ class Target:
     people: dict[str, keys.Key]
     service: str = CHECKOUT
     broken: bool = False
+    others: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -79,7 +81,7 @@ class Target:
     def site(self) -> dict[str, object]:
         """This target's entry of the directory (sites.yaml)."""
         return {
-            "ports": {22: f"127.0.0.1:{self.ssh_port}"},
+            "ports": {port: f"127.0.0.1:{here}" for port, here in {22: self.ssh_port, **self.others}.items()},
             "ssh_host_key": self.host_key.public,
             "http_url": self.http_url,
         }
@@ -140,8 +142,8 @@ class Target:
         return done.stdout
 
 
-def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[int, int]) -> Target:
-    """Make keys, initramfs and a data disk, nearly full, of one target in `folder`."""
+def prepare(env: str, folder: Path, image: Path, service: Service, ports: Sequence[int]) -> Target:
+    """Make keys, initramfs and a data disk, nearly full, of one target in `folder`. `ports`: ssh, http, database's."""
     folder.mkdir(parents=True, mode=0o700)
     target = Target(
         env=env,
@@ -152,6 +154,7 @@ def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[
         people={user: keys.generate(folder / "keys" / user, f"{user}@{env}") for user in USERS},
         service=service.name,
         broken=env in service.broken,
+        others={service.database: ports[2]} if service.database else {},
     )
     initrd = folder / "initrd.img"
     initrd.touch(mode=0o600)  # it holds the private host key
@@ -161,8 +164,9 @@ def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[
 
 
 def argv(target: Target, image: Path, accel: str) -> list[str]:
-    """The QEMU command. `restrict=on`: no packet leaves but in answer to the two forwarded ports."""
-    forwards = f"hostfwd=tcp:127.0.0.1:{target.ssh_port}-:22,hostfwd=tcp:127.0.0.1:{target.http_port}-:8080"
+    """The QEMU command. `restrict=on`: no packet leaves but in answer to the forwarded ports."""
+    forwarded = {22: target.ssh_port, 8080: target.http_port, **target.others}
+    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{here}-:{port}" for port, here in forwarded.items())
     acceleration = "kvm" if accel == "kvm" else "tcg,tb-size=64"
     return [
         "qemu-system-x86_64",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from demo.world.image import TARGET
 from demo.world.service import Service
 from demo.world.target import Target
+from engine.runtime.image import ImageSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Case:
     `gone` looks at production by the test's own login and says whether the fault is gone; `ripe` whether it has come so
     far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
-    `secrets`: what else lies in Vault, full API path -> fields.
+    `secrets`: what else lies in Vault, full API path -> fields. `image`: what the targets boot.
     """
 
     runbook: str
@@ -47,3 +49,4 @@ class Case:
     ripe: Callable[[Target], bool] = lambda _target: True
     still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    image: ImageSpec = TARGET

@@ -57,7 +57,7 @@ class Told:
 def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told:
     """Break it on fresh targets, fire the alert, say yes when asked, wait for the end; then look by ourselves."""
     shelf = _shelf(case, folder / "runbooks", bad)
-    image = target_image.build(images, _say)
+    image = target_image.build(images, _say, case.image)
     for name in _images(shelf, case):
         step_image.build(step_image.spec_of(name), images, progress=_say)
     world = World(folder / "world", image=image, alert_url="http://127.0.0.1:9/", service=case.service)
