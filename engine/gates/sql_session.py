@@ -16,7 +16,7 @@ import psycopg
 
 MEMORY = 1 << 30
 SEARCHED = 'SET LOCAL search_path = pg_catalog, "$user", public'
-""" Who may alter the verifier's role could else put a catalog of his own before the server's. SET itself is no name. """
+""" Who may alter the verifier's role could else put a catalog of his own before the server's. SET is no name. """
 NOT_THERE = frozenset({"53300", "57P01", "57P02", "57P03", "57014", "57P05", "55P03"})
 """ States that say how the server is, and not that the question is wrong: full, starting, too slow. """
 
