@@ -158,6 +158,7 @@ class _SiteFile(BaseModel):
     private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
+    http_ca: str | None = None
     database_ca: str | None = None
 
 
@@ -169,7 +170,7 @@ def _address(text: str) -> Address:
 
 
 def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory:
-    """Read the directory of sites (YAML: name -> ports, private, ssh_host_key, http_url); raises BadInput."""
+    """Read the directory of sites (YAML: name -> the fields of `Site`); raises BadInput."""
     if not path.exists():
         return Directory(sites={}, forbidden=forbidden)
     try:
@@ -188,6 +189,7 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
                 private=site.private,
                 ssh_host_key=site.ssh_host_key,
                 http_url=site.http_url,
+                http_ca=site.http_ca,
                 database_ca=site.database_ca,
             )
         measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)

@@ -19,6 +19,7 @@ staging.shop.example:
   ports: {22: "10.0.0.7:2222", 443: "[2001:db8::7]:443"}
   ssh_host_key: ssh-ed25519 AAAA
   http_url: http://10.0.0.7:8000
+  http_ca: /etc/signalbox/web-ca.pem
   database_ca: /etc/signalbox/ca.pem
 """
 HOST = "shop.example"
@@ -50,6 +51,7 @@ def test_a_site_says_where_its_ports_lead(tmp_path: Path) -> None:
     assert site.ports == {22: Address(host="10.0.0.7", port=2222), 443: Address(host="2001:db8::7", port=443)}
     assert site.ssh_host_key == "ssh-ed25519 AAAA"
     assert site.http_url == "http://10.0.0.7:8000"
+    assert site.http_ca == "/etc/signalbox/web-ca.pem"
     assert site.database_ca == "/etc/signalbox/ca.pem"
 
 
