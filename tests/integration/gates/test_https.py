@@ -139,6 +139,19 @@ def test_without_an_authority_of_its_own_a_site_is_verified_with_those_of_the_sy
     assert "does not verify" in sample.why
 
 
+def test_what_the_system_trusts_counts_only_for_a_site_without_an_authority_of_its_own(
+    serve: Serve, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = Authority("Trusted By The System")
+    trusted = tmp_path / "system.pem"
+    trusted.write_bytes(public.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    url = serve(chain(90, public))
+
+    assert measure(url, None).verdict is Verdict.HELD
+    assert measure(url, ca).verdict is Verdict.FAILED
+
+
 @pytest.mark.parametrize("content", [None, b"no certificate\n", b""])
 def test_an_authority_that_cannot_be_read_is_our_error_and_nobody_is_asked(
     serve: Serve, tmp_path: Path, content: bytes | None
