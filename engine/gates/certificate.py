@@ -26,7 +26,10 @@ class Certificate:
 
 
 def trusting(ca: str | None) -> ssl.SSLContext:
-    """Trusts the certificates in this file and nothing else. Raises BadInput when it cannot be read."""
+    """Trusts the certificates in this file and nothing else; without one, those that the system trusts.
+
+    Raises BadInput when the file cannot be read.
+    """
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:
@@ -47,6 +50,10 @@ class Witness(HTTPAdapter):
         """See the base class."""
         self._context.sslsocket_class = _socket(self)
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002 - the base class has it
+        """Whom to trust stands in the context; the base class would trust a list of its own besides."""
+        conn.cert_reqs = "CERT_REQUIRED"
 
 
 def _socket(witness: Witness) -> type[ssl.SSLSocket]:

@@ -60,10 +60,11 @@ def get(url: str, timeout_s: float, params: Mapping[str, str] | None = None, ca:
     A socket's timeout counts from byte to byte, so a server that drips its headers could hold us for hours: the
     exchange has a thread of its own, which is left behind when the time is over.
     """
-    if ca is not None:
-        trusting(ca)
+    trusted = trusting(ca) if url.lower().startswith("https://") else None
     box: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-    threading.Thread(target=_exchange, args=(url, timeout_s, params, ca, box), name="gate-get", daemon=True).start()
+    threading.Thread(
+        target=_exchange, args=(url, timeout_s, params, trusted, box), name="gate-get", daemon=True
+    ).start()
     try:
         outcome = box.get(timeout=timeout_s + GRACE_S)
     except queue.Empty:
@@ -74,10 +75,14 @@ def get(url: str, timeout_s: float, params: Mapping[str, str] | None = None, ca:
 
 
 def _exchange(
-    url: str, timeout_s: float, params: Mapping[str, str] | None, ca: str | None, box: queue.SimpleQueue[Outcome]
+    url: str,
+    timeout_s: float,
+    params: Mapping[str, str] | None,
+    trusted: ssl.SSLContext | None,
+    box: queue.SimpleQueue[Outcome],
 ) -> None:
     try:
-        box.put(_ask(url, timeout_s, params, ca))
+        box.put(_ask(url, timeout_s, params, trusted))
     except TooMuch as error:
         box.put(error)
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
@@ -86,22 +91,16 @@ def _exchange(
         box.put(NoAnswer(_innermost(error)))
 
 
-def _ask(url: str, timeout_s: float, params: Mapping[str, str] | None, ca: str | None) -> Answer:
+def _ask(url: str, timeout_s: float, params: Mapping[str, str] | None, trusted: ssl.SSLContext | None) -> Answer:
     begun = time.monotonic()
     with requests.Session() as session:
         session.trust_env = False
-        witness = Witness(trusting(ca)) if url.startswith("https://") else None
+        witness = Witness(trusted) if trusted else None
         if witness:
             session.mount("https://", witness)
         headers = {"Accept-Encoding": "identity", "User-Agent": "signalbox-gate"}
         with session.get(
-            url,
-            params=params,
-            headers=headers,
-            timeout=timeout_s,
-            allow_redirects=False,
-            stream=True,
-            verify=ca or True,
+            url, params=params, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
         ) as response:
             body = _read(response, begun + timeout_s)
             return Answer(

@@ -152,6 +152,18 @@ def test_what_the_system_trusts_counts_only_for_a_site_without_an_authority_of_i
     assert measure(url, ca).verdict is Verdict.FAILED
 
 
+def test_the_list_that_requests_brings_counts_for_nobody(
+    serve: Serve, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Authority("On The List")
+    (tmp_path / "list.pem").write_bytes(listed.pem)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "list.pem"))
+    url = serve(chain(90, listed))
+
+    assert measure(url, ca).verdict is Verdict.FAILED
+    assert measure(url, None).verdict is Verdict.FAILED
+
+
 @pytest.mark.parametrize("content", [None, b"no certificate\n", b""])
 def test_an_authority_that_cannot_be_read_is_our_error_and_nobody_is_asked(
     serve: Serve, tmp_path: Path, content: bytes | None
