@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput
@@ -160,6 +160,12 @@ class _SiteFile(BaseModel):
     http_url: str | None = None
     http_ca: str | None = None
     database_ca: str | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_authority_is_for(self) -> _SiteFile:
+        if self.http_ca is not None and not (self.http_url or "").startswith("https://"):
+            raise ValueError("http_ca verifies an http_url that begins with https://, which is not there")
+        return self
 
 
 def _address(text: str) -> Address:

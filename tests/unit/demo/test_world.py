@@ -1,5 +1,6 @@
 """What the demo's world is started with, before anything is started."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def test_the_site_of_a_target_holds_only_what_may_be_read_by_all(target: Target)
         "ssh_host_key": "ssh-ed25519 AAAA",
         "http_url": "http://127.0.0.1:8001",
     }
+
+
+def test_a_target_that_speaks_https_says_with_what_it_is_verified(target: Target) -> None:
+    site = replace(target, ca=Path("/world/production/ca.pem")).site()
+
+    assert (site["http_url"], site["http_ca"]) == ("https://127.0.0.1:8001", "/world/production/ca.pem")
 
 
 def test_alertmanager_proves_itself_and_never_follows_a_redirect() -> None:
