@@ -72,7 +72,7 @@ def data(_env: str) -> Mapping[str, bytes]:
 
 
 def gone(target: Target) -> bool:
-    """The renewed certificate is served, and the key is still nobody's but the service's."""
+    """The renewed certificate is served, and the key is read by nobody but the service."""
     context = ssl.create_default_context(cadata=ROOT.pem.decode())
     try:
         with (
@@ -82,7 +82,7 @@ def gone(target: Target) -> bool:
             served = session.getpeercert(binary_form=True) or b""
     except OSError as error:
         raise Unavailable(f"shop does not serve: {error}", "") from None
-    read = target.run("operator", "cat /srv/shop/tls/key.pem")
+    read = target.run("reader", "cat /srv/shop/tls/key.pem")
     return x509.load_der_x509_certificate(served) == x509.load_pem_x509_certificate(RENEWED) and read.returncode != 0
 
 
