@@ -15,6 +15,7 @@ class Service:
     them `service.sh`, which runs the service in the foreground as its user, and is run again whenever it ends.
     `broken`: the envs in which it does not answer at first. `watched`: whether a Prometheus looks at it.
     `database`: the port that its database listens on, if it has one.
+    `ca`: the certificates that it is verified with; without them it speaks plain http.
     """
 
     name: str
@@ -24,3 +25,4 @@ class Service:
     broken: frozenset[str] = frozenset()
     watched: bool = True
     database: int | None = None
+    ca: bytes = b""

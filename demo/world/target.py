@@ -35,10 +35,10 @@ PACE_MB_S = 0.6
 MEMORY_MB = 224
 
 _ACCEPTED = re.compile(r"^Accepted publickey for (\S+) from \S+ port \d+ ssh2: ED25519 (SHA256:\S+)", re.M)
-# every file with mode, owner and time, but the log that lives and grows
+# every file with mode, owner and time, but the log that lives and grows; a private key has no hash that it could show
 _TREE = (
     "cd /srv/{service} && find . -path ./log/app.log -prune -o ! -type d -printf '%y %p %l %m %U %G %T@\\n' | sort"
-    " && find . -path ./log/app.log -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
+    " && find . -path ./log/app.log -prune -o -type f -readable -print0 | sort -z | xargs -0 sha256sum"
 )
 
 
@@ -56,6 +56,8 @@ class Target:
 
     `others`: further ports, of the target -> of this machine.
     `broken`: its service does not answer at first, so it is ready without.
+    `broken`: its service does not answer at first, so it is ready without. `ca`: what its https is verified with, if it
+    speaks that.
     """
 
     env: str
@@ -67,6 +69,7 @@ class Target:
     service: str = CHECKOUT
     broken: bool = False
     others: Mapping[int, int] = field(default_factory=dict)
+    ca: Path | None = None
 
     @property
     def host(self) -> str:
@@ -76,7 +79,7 @@ class Target:
     @property
     def http_url(self) -> str:
         """Where the service answers."""
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"{'https' if self.ca else 'http'}://127.0.0.1:{self.http_port}"
 
     def site(self) -> dict[str, object]:
         """This target's entry of the directory (sites.yaml)."""
@@ -84,16 +87,21 @@ class Target:
             "ports": {port: f"127.0.0.1:{here}" for port, here in {22: self.ssh_port, **self.others}.items()},
             "ssh_host_key": self.host_key.public,
             "http_url": self.http_url,
+            **({"http_ca": str(self.ca)} if self.ca else {}),
         }
 
     def ready(self) -> bool:
         """Whether sshd greets and the service is well, unless it is broken."""
         try:
-            well = self.broken or bool(json.loads(monitoring.get(f"{self.http_url}/healthz", timeout_s=2))["ok"])
+            well = self.broken or bool(json.loads(self.get("/healthz", timeout_s=2))["ok"])
             with socket.create_connection(("127.0.0.1", self.ssh_port), timeout=2) as connection:
                 return well and connection.recv(4) == b"SSH-"
         except (Unavailable, OSError, ValueError):
             return False
+
+    def get(self, path: str, timeout_s: float = 5) -> bytes:
+        """What its service answers; raises Unavailable."""
+        return monitoring.get(f"{self.http_url}{path}", timeout_s, self.ca)
 
     def run(self, user: str, command: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a shell command in the target by ssh, as one of its people."""
@@ -155,7 +163,10 @@ def prepare(env: str, folder: Path, image: Path, service: Service, ports: Sequen
         service=service.name,
         broken=env in service.broken,
         others={service.database: ports[2]} if service.database else {},
+        ca=folder / "ca.pem" if service.ca else None,
     )
+    if target.ca:
+        target.ca.write_bytes(service.ca)
     initrd = folder / "initrd.img"
     initrd.touch(mode=0o600)  # it holds the private host key
     initrd.write_bytes((image / "initrd.img").read_bytes() + cpio.archive(_own_files(target, service)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from demo.world.image import TARGET
@@ -38,6 +39,8 @@ class Case:
     far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
     `secrets`: what else lies in Vault, full API path -> fields. `image`: what the targets boot.
+    `secrets`: what else lies in Vault, full API path -> fields. `others` runs what else the steps dial, and gives the
+    entries of the directory for it.
     """
 
     runbook: str
@@ -50,3 +53,4 @@ class Case:
     still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     image: ImageSpec = TARGET
+    others: Callable[[], AbstractContextManager[Mapping[str, object]]] = lambda: nullcontext({})

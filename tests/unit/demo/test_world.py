@@ -64,6 +64,12 @@ def test_a_database_of_a_target_is_one_more_port_on_loopback(target: Target) -> 
     assert with_database.site()["ports"] == {22: "127.0.0.1:2201", 5432: "127.0.0.1:5401"}
 
 
+def test_a_target_that_speaks_https_says_with_what_it_is_verified(target: Target) -> None:
+    site = replace(target, ca=Path("/world/production/ca.pem")).site()
+
+    assert (site["http_url"], site["http_ca"]) == ("https://127.0.0.1:8001", "/world/production/ca.pem")
+
+
 def test_alertmanager_proves_itself_and_never_follows_a_redirect() -> None:
     config = yaml.safe_load(monitoring.alertmanager_config("http://127.0.0.1:8080/alerts/alertmanager", Path("/t")))
 
