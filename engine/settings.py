@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from engine.domain.directory import Address, Directory, Site
 from engine.domain.errors import BadInput
@@ -164,7 +164,14 @@ class _SiteFile(BaseModel):
     private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
+    http_ca: str | None = None
     database_ca: str | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_authority_is_for(self) -> _SiteFile:
+        if self.http_ca is not None and not (self.http_url or "").startswith("https://"):
+            raise ValueError("http_ca verifies an http_url that begins with https://, which is not there")
+        return self
 
 
 def _address(text: str) -> Address:
@@ -175,7 +182,7 @@ def _address(text: str) -> Address:
 
 
 def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory:
-    """Read the directory of sites (YAML: name -> ports, private, ssh_host_key, http_url); raises BadInput."""
+    """Read the directory of sites (YAML: name -> the fields of `Site`); raises BadInput."""
     if not path.exists():
         return Directory(sites={}, forbidden=forbidden)
     try:
@@ -194,6 +201,7 @@ def load_directory(path: Path, forbidden: tuple[Address, ...] = ()) -> Directory
                 private=site.private,
                 ssh_host_key=site.ssh_host_key,
                 http_url=site.http_url,
+                http_ca=site.http_ca,
                 database_ca=site.database_ca,
             )
         measured = tuple(_end_of(site.http_url) for site in sites.values() if site.http_url)

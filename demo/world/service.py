@@ -14,6 +14,8 @@ class Service:
     the data disk at first: path under /srv -> content. `files` are laid over those of the image at /run/world; among
     them `service.sh`, which runs the service in the foreground as its user, and is run again whenever it ends.
     `broken`: the envs in which it does not answer at first. `watched`: whether a Prometheus looks at it.
+    `database`: the port that its database listens on, if it has one.
+    `ca`: the certificates that it is verified with; without them it speaks plain http.
     """
 
     name: str
@@ -22,3 +24,5 @@ class Service:
     files: Mapping[str, bytes] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     watched: bool = True
+    database: int | None = None
+    ca: bytes = b""

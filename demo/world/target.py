@@ -1,4 +1,4 @@
-"""A target VM: staging or production. QEMU started directly, long-lived, cut off but for two forwarded loopback ports.
+"""A target VM: staging or production. QEMU started directly, long-lived, cut off but for its forwarded loopback ports.
 
 It boots the guest image of demo/world/image.py, whose root is read-only; what makes it this target (its settings,
 sshd's host key, the public keys of its people) is laid over the initramfs. Its data disk is small, and really fills.
@@ -13,8 +13,8 @@ import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.world import keys, monitoring
@@ -35,10 +35,10 @@ PACE_MB_S = 0.6
 MEMORY_MB = 224
 
 _ACCEPTED = re.compile(r"^Accepted publickey for (\S+) from \S+ port \d+ ssh2: ED25519 (SHA256:\S+)", re.M)
-# every file with mode, owner and time, but the log that lives and grows
+# every file with mode, owner and time, but the log that lives and grows; a private key has no hash that it could show
 _TREE = (
     "cd /srv/{service} && find . -path ./log/app.log -prune -o ! -type d -printf '%y %p %l %m %U %G %T@\\n' | sort"
-    " && find . -path ./log/app.log -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
+    " && find . -path ./log/app.log -prune -o -type f -readable -print0 | sort -z | xargs -0 sha256sum"
 )
 
 
@@ -52,9 +52,12 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One target VM as the host sees it. `ssh_port` and `http_port` are on 127.0.0.1.
+    """One target VM as the host sees it. `ssh_port` and `http_port` are on 127.0.0.1, and so are the others.
 
+    `others`: further ports, of the target -> of this machine.
     `broken`: its service does not answer at first, so it is ready without.
+    `broken`: its service does not answer at first, so it is ready without. `ca`: what its https is verified with, if it
+    speaks that.
     """
 
     env: str
@@ -65,6 +68,8 @@ class Target:
     people: dict[str, keys.Key]
     service: str = CHECKOUT
     broken: bool = False
+    others: Mapping[int, int] = field(default_factory=dict)
+    ca: Path | None = None
 
     @property
     def host(self) -> str:
@@ -74,24 +79,29 @@ class Target:
     @property
     def http_url(self) -> str:
         """Where the service answers."""
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"{'https' if self.ca else 'http'}://127.0.0.1:{self.http_port}"
 
     def site(self) -> dict[str, object]:
         """This target's entry of the directory (sites.yaml)."""
         return {
-            "ports": {22: f"127.0.0.1:{self.ssh_port}"},
+            "ports": {port: f"127.0.0.1:{here}" for port, here in {22: self.ssh_port, **self.others}.items()},
             "ssh_host_key": self.host_key.public,
             "http_url": self.http_url,
+            **({"http_ca": str(self.ca)} if self.ca else {}),
         }
 
     def ready(self) -> bool:
         """Whether sshd greets and the service is well, unless it is broken."""
         try:
-            well = self.broken or bool(json.loads(monitoring.get(f"{self.http_url}/healthz", timeout_s=2))["ok"])
+            well = self.broken or bool(json.loads(self.get("/healthz", timeout_s=2))["ok"])
             with socket.create_connection(("127.0.0.1", self.ssh_port), timeout=2) as connection:
                 return well and connection.recv(4) == b"SSH-"
         except (Unavailable, OSError, ValueError):
             return False
+
+    def get(self, path: str, timeout_s: float = 5) -> bytes:
+        """What its service answers; raises Unavailable."""
+        return monitoring.get(f"{self.http_url}{path}", timeout_s, self.ca)
 
     def run(self, user: str, command: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a shell command in the target by ssh, as one of its people."""
@@ -140,8 +150,8 @@ class Target:
         return done.stdout
 
 
-def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[int, int]) -> Target:
-    """Make keys, initramfs and a data disk, nearly full, of one target in `folder`."""
+def prepare(env: str, folder: Path, image: Path, service: Service, ports: Sequence[int]) -> Target:
+    """Make keys, initramfs and a data disk, nearly full, of one target in `folder`. `ports`: ssh, http, database's."""
     folder.mkdir(parents=True, mode=0o700)
     target = Target(
         env=env,
@@ -152,7 +162,11 @@ def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[
         people={user: keys.generate(folder / "keys" / user, f"{user}@{env}") for user in USERS},
         service=service.name,
         broken=env in service.broken,
+        others={service.database: ports[2]} if service.database else {},
+        ca=folder / "ca.pem" if service.ca else None,
     )
+    if target.ca:
+        target.ca.write_bytes(service.ca)
     initrd = folder / "initrd.img"
     initrd.touch(mode=0o600)  # it holds the private host key
     initrd.write_bytes((image / "initrd.img").read_bytes() + cpio.archive(_own_files(target, service)))
@@ -161,8 +175,9 @@ def prepare(env: str, folder: Path, image: Path, service: Service, ports: tuple[
 
 
 def argv(target: Target, image: Path, accel: str) -> list[str]:
-    """The QEMU command. `restrict=on`: no packet leaves but in answer to the two forwarded ports."""
-    forwards = f"hostfwd=tcp:127.0.0.1:{target.ssh_port}-:22,hostfwd=tcp:127.0.0.1:{target.http_port}-:8080"
+    """The QEMU command. `restrict=on`: no packet leaves but in answer to the forwarded ports."""
+    forwarded = {22: target.ssh_port, 8080: target.http_port, **target.others}
+    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{here}-:{port}" for port, here in forwarded.items())
     acceleration = "kvm" if accel == "kvm" else "tcg,tb-size=64"
     return [
         "qemu-system-x86_64",

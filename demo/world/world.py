@@ -130,15 +130,15 @@ class World:
         for name in ("vmlinuz", "initrd.img", "rootfs.erofs"):
             if not (self._image / name).is_file():
                 raise Unavailable(f"no {name} in {self._image}", "run `make demo`, which builds the guest images")
-        ports = _free_ports(6)
+        ports = _free_ports(8)
         begun = time.monotonic()
         progress("booting staging and production")
-        for env, pair in zip(ENVS, (ports[0:2], ports[2:4]), strict=True):
-            target = prepare(env, self.folder / env, self._image, self.service, (pair[0], pair[1]))
+        for env, own in zip(ENVS, (ports[0:3], ports[3:6]), strict=True):
+            target = prepare(env, self.folder / env, self._image, self.service, own)
             self.targets[env] = target
             self._processes.spawn(env, argv(target, self._image, self._accel), log=target.folder / "qemu.log")
         if self.service.watched:
-            self._start_monitoring(ports[4], ports[5])
+            self._start_monitoring(ports[6], ports[7])
         sites = {target.host: target.site() for target in self.targets.values()}
         self.sites_file.write_text(yaml.safe_dump(sites, sort_keys=False))
         for env, target in self.targets.items():

@@ -26,7 +26,8 @@ class Site:
     """One named host: where each declared port leads, its ssh host key (`ssh-ed25519 AAAA...`), its HTTP base URL.
 
     `private`: names in `ports` may lead to private addresses; without it only to public ones.
-    `database_ca`: the file of certificates that its database is verified with; without it, it is not.
+    `http_ca`: the file of certificates that an https `http_url` is verified with, by nothing else; without it, by
+    those that the system trusts. `database_ca`: the same for its database; without it, that is not verified.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Site:
     private: bool = False
     ssh_host_key: str | None = None
     http_url: str | None = None
+    http_ca: str | None = None
     database_ca: str | None = None
 
 

@@ -65,7 +65,11 @@ class CommandCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpCheck:
-    """An HTTP GET from the worker's host to a configured endpoint. CEL sees `status`, `ms`, `body`, `json`."""
+    """An HTTP GET from the worker's host to a configured endpoint. CEL sees `status`, `ms`, `body`, `json`, `cert`.
+
+    `cert` is what the endpoint proved itself with, null over plain http: {days_left: float, subject, issuer, serial:
+    text, names: list of text}. One that does not verify has FAILED, whatever the condition says.
+    """
 
     id: str
     target: str
@@ -263,7 +267,7 @@ class QuorumCheck:
 
 VARIABLES: Mapping[str, frozenset[str]] = {
     "command": frozenset({"out", "code"}),
-    "http": frozenset({"status", "ms", "body", "json"}),
+    "http": frozenset({"status", "ms", "body", "json", "cert"}),
     "promql": frozenset({"result", "before"}),
     "sql": frozenset({"rows"}),
     "expr": frozenset({"out"}),

@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 
 MEMORY = 1 << 30
+SEARCHED = 'SET LOCAL search_path = pg_catalog, "$user", public'
+""" Who may alter the verifier's role could else put a catalog of his own before the server's. SET is no name. """
 NOT_THERE = frozenset({"53300", "57P01", "57P02", "57P03", "57014", "57P05", "55P03"})
 """ States that say how the server is, and not that the question is wrong: full, starting, too slow. """
 
@@ -26,6 +28,7 @@ def _ask(question: dict[str, Any]) -> list[str]:
             raise PermissionError("the verifier's role is a superuser there: give it one that may only read")
         connection.read_only = True
         with connection.transaction(force_rollback=True):
+            connection.execute(SEARCHED)
             connection.execute(
                 "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)",
                 (str(timeout_ms),),

@@ -81,7 +81,7 @@ class HttpControlEdge(Edge):
 
 
 class HttpEdge(MeasuredEdge):
-    """A GET from off the host. `expect` knows `status`, `ms`, `body`, `json`."""
+    """A GET from off the host. `expect` knows `status`, `ms`, `body`, `json`, and of https `cert`."""
 
     type: Literal["http"]
     expect: Condition = Field(description="the condition that must be true")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+from demo.world.image import TARGET
 from demo.world.service import Service
 from demo.world.target import Target
+from engine.runtime.image import ImageSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,9 @@ class Case:
     `gone` looks at production by the test's own login and says whether the fault is gone; `ripe` whether it has come so
     far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
-    `secrets`: what else lies in Vault, full API path -> fields.
+    `secrets`: what else lies in Vault, full API path -> fields. `image`: what the targets boot.
+    `secrets`: what else lies in Vault, full API path -> fields. `others` runs what else the steps dial, and gives the
+    entries of the directory for it.
     """
 
     runbook: str
@@ -47,3 +52,5 @@ class Case:
     ripe: Callable[[Target], bool] = lambda _target: True
     still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    image: ImageSpec = TARGET
+    others: Callable[[], AbstractContextManager[Mapping[str, object]]] = lambda: nullcontext({})

@@ -7,10 +7,12 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import yaml
 
 from demo.stage import ROOT
 from demo.world import image as target_image
@@ -57,13 +59,14 @@ class Told:
 def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told:
     """Break it on fresh targets, fire the alert, say yes when asked, wait for the end; then look by ourselves."""
     shelf = _shelf(case, folder / "runbooks", bad)
-    image = target_image.build(images, _say)
+    image = target_image.build(images, _say, case.image)
     for name in _images(shelf, case):
         step_image.build(step_image.spec_of(name), images, progress=_say)
     world = World(folder / "world", image=image, alert_url="http://127.0.0.1:9/", service=case.service)
     with contextlib.ExitStack() as stack:
         stack.callback(world.stop)
         world.start(_say)
+        _add_sites(world, stack.enter_context(case.others()))
         production = world.targets[PRODUCTION]
         settings = _settings(folder / "home", shelf, images, world)
         _write_secrets(settings, world, case)
@@ -81,6 +84,12 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
             logins=frozenset(login.user for login in production.accepted()),
             took_s=time.monotonic() - begun,
         )
+
+
+def _add_sites(world: World, others: Mapping[str, object]) -> None:
+    if others:
+        with world.sites_file.open("a") as file:
+            yaml.safe_dump(dict(others), file)
 
 
 def _images(shelf: Path, case: Case) -> frozenset[str]:

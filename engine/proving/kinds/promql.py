@@ -46,7 +46,9 @@ class Promql(Kind[PromqlCheck, PromqlAnswer]):
         begun_at = datetime.now(UTC) - timedelta(days=1)
         told = _Told(answer, f"{begun_at.timestamp():.3f}")
 
-        def get(_url: str, _timeout_s: float, params: Mapping[str, str] | None = None) -> web.Answer:
+        def get(
+            _url: str, _timeout_s: float, params: Mapping[str, str] | None = None, _ca: str | None = None
+        ) -> web.Answer:
             return told.say((params or {})["query"], (params or {}).get("time"))
 
         return promql.build(PROMETHEUS, get)(check, replace(facts, begun_at=begun_at), no_probe)

@@ -240,3 +240,17 @@ def test_a_full_database_fails(shop: Shop) -> None:
         shop.do("ALTER ROLE gate CONNECTION LIMIT -1")
 
     assert (sample.verdict, "too many connections" in sample.why) == (Verdict.FAILED, True)
+
+
+def test_a_search_path_that_somebody_gave_the_role_forges_no_catalog(shop: Shop) -> None:
+    """Whoever may alter the role could put a schema of his own before the server's."""
+    shop.do("CREATE SCHEMA forged")
+    shop.do("CREATE VIEW forged.pg_stat_activity AS SELECT 0 AS pid WHERE false")
+    shop.do("CREATE FUNCTION forged.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$")
+    shop.do("GRANT USAGE ON SCHEMA forged TO gate")
+    shop.do("GRANT SELECT ON forged.pg_stat_activity TO gate")
+    shop.do(f'ALTER ROLE gate IN DATABASE "{shop.name}" SET search_path = forged, pg_catalog, public')
+
+    seen = of(shop, "SELECT count(*) AS n FROM pg_stat_activity", expect="rows[0].n > 0")
+
+    assert seen.verdict is Verdict.HELD, seen

@@ -1,5 +1,6 @@
 """What the demo's world is started with, before anything is started."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,24 @@ def test_the_site_of_a_target_holds_only_what_may_be_read_by_all(target: Target)
         "ssh_host_key": "ssh-ed25519 AAAA",
         "http_url": "http://127.0.0.1:8001",
     }
+
+
+def test_a_database_of_a_target_is_one_more_port_on_loopback(target: Target) -> None:
+    with_database = replace(target, others={5432: 5401})
+
+    [network] = [word for word in argv(with_database, Path("/image"), "tcg") if word.startswith("user,")]
+    assert [word for word in network.split(",") if word.startswith(("hostfwd", "guestfwd"))] == [
+        "hostfwd=tcp:127.0.0.1:2201-:22",
+        "hostfwd=tcp:127.0.0.1:8001-:8080",
+        "hostfwd=tcp:127.0.0.1:5401-:5432",
+    ]
+    assert with_database.site()["ports"] == {22: "127.0.0.1:2201", 5432: "127.0.0.1:5401"}
+
+
+def test_a_target_that_speaks_https_says_with_what_it_is_verified(target: Target) -> None:
+    site = replace(target, ca=Path("/world/production/ca.pem")).site()
+
+    assert (site["http_url"], site["http_ca"]) == ("https://127.0.0.1:8001", "/world/production/ca.pem")
 
 
 def test_alertmanager_proves_itself_and_never_follows_a_redirect() -> None:

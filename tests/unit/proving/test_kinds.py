@@ -32,7 +32,7 @@ from engine.proving.kinds.command import CommandAnswer
 from engine.proving.kinds.diff import DiffAnswer
 from engine.proving.kinds.digest import DigestAnswer
 from engine.proving.kinds.expr import ExprAnswer
-from engine.proving.kinds.http import HttpAnswer
+from engine.proving.kinds.http import CertificateAnswer, HttpAnswer
 from engine.proving.kinds.log import LogAnswer
 from engine.proving.kinds.pattern import FactAnswer, PatternAnswer
 from engine.proving.kinds.policy import PolicyAnswer
@@ -44,6 +44,7 @@ from engine.proving.kinds.sql import SqlAnswer
 FACTS = Facts(inputs={"mount": "/srv"}, claims={}, digests={}, hosts={"staging": "staging.demo"})
 DF = CommandCheck(id="room", target="staging", run=("df", "{{ inputs.mount }}"), expect="out < 80", parse=Parse.PERCENT)
 HEALTH = HttpCheck(id="answers", target="staging", path="/healthz", expect="status == 200 && json.ok == true")
+LONG = HttpCheck(id="served", target="staging", path="/", expect="status == 200 && cert.days_left > 30.0")
 RATIO = PromqlCheck(id="ratio", target="staging", query="up / sum(down)", expect="result[0] < 0.8", max_age_s=15)
 SAME = DigestCheck(id="same", of="production", equals="staging")
 CAUSE = ExprCheck(id="cause", of="diagnose", expect='out.cause == "log"', unless='out.cause == "unknown"')
@@ -94,6 +95,7 @@ def log_growth(used: str, level: str) -> PatternAnswer:
 GOOD: tuple[tuple[Check, Answer], ...] = (
     (DF, CommandAnswer(stdout="Use%\n 12%\n")),
     (HEALTH, HttpAnswer(body='{"ok": true}')),
+    (LONG, HttpAnswer(cert=CertificateAnswer(days_left=30.05))),
     (RATIO, PromqlAnswer(vector=[0.1], age=[3.0, 14.0])),
     (SAME, DigestAnswer(of="a", equals="a")),
     (CAUSE, ExprAnswer(output={"cause": "log"})),
@@ -114,6 +116,10 @@ BAD: tuple[tuple[Check, Answer, Verdict], ...] = (
     (DF, CommandAnswer(unreachable=True), Verdict.INCONCLUSIVE),
     (HEALTH, HttpAnswer(status=500, body='{"ok": true}'), Verdict.FAILED),
     (HEALTH, HttpAnswer(body="<html>"), Verdict.ERROR),
+    (LONG, HttpAnswer(cert=CertificateAnswer(days_left=30)), Verdict.FAILED),
+    (LONG, HttpAnswer(status=500, cert=CertificateAnswer()), Verdict.FAILED),
+    (LONG, HttpAnswer(), Verdict.ERROR),
+    (LONG, HttpAnswer(silent=True), Verdict.FAILED),
     (RATIO, PromqlAnswer(vector=[0.8]), Verdict.FAILED),
     (RATIO, PromqlAnswer(vector=[0.1], age=16), Verdict.INCONCLUSIVE),
     (RATIO, PromqlAnswer(vector=[0.1], age=[1.0, 16.0]), Verdict.INCONCLUSIVE),

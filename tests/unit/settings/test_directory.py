@@ -18,7 +18,8 @@ GOOD = """\
 staging.shop.example:
   ports: {22: "10.0.0.7:2222", 443: "[2001:db8::7]:443"}
   ssh_host_key: ssh-ed25519 AAAA
-  http_url: http://10.0.0.7:8000
+  http_url: https://10.0.0.7:8443
+  http_ca: /etc/signalbox/web-ca.pem
   database_ca: /etc/signalbox/ca.pem
 """
 HOST = "shop.example"
@@ -49,7 +50,8 @@ def test_a_site_says_where_its_ports_lead(tmp_path: Path) -> None:
 
     assert site.ports == {22: Address(host="10.0.0.7", port=2222), 443: Address(host="2001:db8::7", port=443)}
     assert site.ssh_host_key == "ssh-ed25519 AAAA"
-    assert site.http_url == "http://10.0.0.7:8000"
+    assert site.http_url == "https://10.0.0.7:8443"
+    assert site.http_ca == "/etc/signalbox/web-ca.pem"
     assert site.database_ca == "/etc/signalbox/ca.pem"
 
 
@@ -169,6 +171,13 @@ def test_other_ports_and_other_hosts_are_reached(tmp_path: Path) -> None:
 
 def test_a_local_libvirt_forbids_nothing_on_the_network(tmp_path: Path) -> None:
     assert dial(tmp_path, "127.0.0.1:5432", libvirt_uri="qemu:///system") == "127.0.0.1:5432"
+
+
+@pytest.mark.parametrize("url", ["", "http_url: 'http://a.example:8080', "])
+def test_an_authority_for_what_is_not_https_is_refused(tmp_path: Path, url: str) -> None:
+    """Whoever writes it believes that something is verified."""
+    with pytest.raises(BadInput, match="http_ca verifies an http_url that begins with https://"):
+        load_directory(sites(tmp_path, f"{HOST}: {{{url}http_ca: /etc/ca.pem}}\n"))
 
 
 def test_an_http_url_that_is_none_is_bad_input_and_no_defect(tmp_path: Path) -> None:
