@@ -173,6 +173,7 @@ _LATER = "  # do, undo, measure the undoing, do again\n"
         ("L028", [("user: reader", "user: root")]),
         ("L060", [("[services.md]", "[services.md, services.md]")]),
         ("L060", [("[services.md]", "[diagnose.md]")]),
+        ("L060", [("[services.md]", "[hosts.md]")]),
         ("L061", [_SAYS]),
         ("L061", [(_LATER, _NOTE)]),
         ("L062", [("cause: [stuck, unknown]", "cause: [stuck]")]),

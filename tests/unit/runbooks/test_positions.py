@@ -25,6 +25,8 @@ def test_every_place_has_its_line_and_column() -> None:
     ("text", "line", "what"),
     [
         ("a: 1\nb: 2\na: 3\n", 3, "the key a is there twice"),
+        ("on: 1\n'on': 2\n", 2, "the key on is there twice"),
+        ("a: 1\nON: 2\n", 2, "the key ON is not text to YAML"),
         ("a: 1\noff: 2\n", 2, "the key off is not text to YAML"),
         ("a:\n  yes: 2\n", 2, "the key yes is not text to YAML"),
         ("a:\n  7: 2\n", 2, "the key 7 is not text to YAML"),
@@ -54,6 +56,13 @@ def test_what_is_refused_and_where(text: str, line: int, what: str) -> None:
 
     assert found[0][0] == line
     assert found[0][1].startswith(what)
+
+
+def test_on_is_a_key_as_it_is_written() -> None:
+    document = positions.read("a: [{on: target, x: on}]\n")
+
+    assert document.problems == []
+    assert document.value == {"a": [{"on": "target", "x": True}]}
 
 
 def test_a_condition_that_wants_quotes_is_told_so() -> None:
