@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.agents import paths, policy
+from engine.agents.keyless import keyless
 from engine.agents.policy import Decision, Ruling
 from engine.domain.agent import CallRecord, CallState, CommandResult, Guest, Tool, ToolCall, Tools, Where
 from engine.domain.errors import BadInput, SignalboxError
@@ -138,8 +139,9 @@ class Toolbox:
     # -- what they share
 
     def _command(self, ruling: Ruling) -> CommandResult:
-        """On the target no shell sees a word unquoted: sshd hands the one string to the login's shell."""
-        argv = ruling.argv if ruling.on is Where.VM else (*ON_TARGET, shlex.join(ruling.argv))
+        """In the VM it has no key; on the target, where sshd hands one string to a shell, no word is unquoted."""
+        on_target = ruling.on is Where.TARGET
+        argv = (*ON_TARGET, shlex.join(ruling.argv)) if on_target else keyless(ruling.argv)
         return self._guest.run(argv, RUN_TIMEOUT_S, MAX_OUTPUT)
 
     def _real(self, path: str, verb: str, patterns: tuple[str, ...]) -> str:
@@ -184,7 +186,8 @@ def _run_spec(tools: Tools) -> ToolSpec | None:
     ]
     text = f"""\
 Run one program and wait for it, at most {RUN_TIMEOUT_S:.0f} s. No shell reads the words: no pipes, no redirection, \
-no globs. `on`: "vm" is this step's own throw-away VM, "target" is the system at hand. What it leaves running is ended.
+no globs. `on`: "vm" is this step's own throw-away VM, without its keys; "target" is the system at hand. What it leaves \
+running is ended.
 Allowed, where * is one word that is no option and no absolute path, a last ** any number of such words, and /x/** any \
 path in /x:
 """

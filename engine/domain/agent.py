@@ -67,7 +67,8 @@ class LogSource:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """All that an agent may do; nothing by default. `reads`, `writes`: patterns of absolute paths in the step's VM,
-    each a path or a folder with `/**`. `metrics`: names of metrics, `*` at the end for any rest."""
+    each a path or a folder with `/**`; none means the step's keys (/run/secrets, /step/.ssh), which no command in the
+    VM has either. `metrics`: names of metrics, `*` at the end for any rest."""
 
     run: tuple[CommandRule, ...] = ()
     reads: tuple[str, ...] = ()

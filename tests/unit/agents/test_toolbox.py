@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine.agents.keyless import keyless
 from engine.agents.policy import rule_on
 from engine.agents.toolbox import MAX_OUTPUT, RUN_TIMEOUT_S, Metrics, Toolbox
 from engine.domain.agent import (
@@ -90,10 +91,10 @@ def said(stdout: str = "", stderr: str = "", code: int | None = 0, **more: Any) 
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_runs_in_the_vm_as_its_words() -> None:
+def test_a_command_runs_in_the_vm_as_its_words_and_without_the_steps_keys() -> None:
     guest = said("out\n", "err\n", 3)
     answer = made(guest, call(Tool.RUN, argv=["python3", "/step/out/a b.py"], on="vm"))
-    assert guest.ran == [(("python3", "/step/out/a b.py"), RUN_TIMEOUT_S, MAX_OUTPUT)]
+    assert guest.ran == [(keyless(("python3", "/step/out/a b.py")), RUN_TIMEOUT_S, MAX_OUTPUT)]
     assert answer == "exit code 3\nstdout:\nout\n\nstderr:\nerr\n"
 
 
