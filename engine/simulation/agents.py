@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from engine.domain.agent import AgentEnd, CommandResult, ConversationJournal, Guest
 from engine.domain.errors import Unavailable
@@ -37,9 +38,9 @@ class NoGuest:
 class SimulatedAgents:
     """Agents without a model: each says at once what its step may say."""
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:  # noqa: ARG002 - the port has it
+    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:  # noqa: ARG002 - the port has it
         """Nothing."""
-        return ()
+        return nullcontext(())
 
     def work(
         self,
