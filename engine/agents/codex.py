@@ -1,7 +1,7 @@
 """OpenAI's Codex CLI: what it must be told so that it works in a step's VM, and what its report says. Used by `cli`.
 
 Its own sandbox and questions are off: the VM is the sandbox, and nobody is there to answer. It asks our model proxy
-only, and nothing is sent home.
+only, and calls nobody else (plugins and apps would be looked for at their maker's).
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ exclude = ["{token}"]
 
 [agents]
 enabled = false
+
+[features]
+plugins = false
+apps = false
+goals = false
 
 [analytics]
 enabled = false

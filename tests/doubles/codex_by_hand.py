@@ -33,7 +33,7 @@ def ask(config: dict[str, Any], history: list[dict[str, Any]]) -> list[dict[str,
         "input": [{"role": "developer", "content": config["developer_instructions"]}, *history],
         "tools": [{"type": "function", "name": "exec_command"}],
     }
-    request = urllib.request.Request(  # noqa: S310 - of a test's own configuration
+    request = urllib.request.Request(
         f"{url}/responses",
         json.dumps(body).encode(),
         {"Authorization": f"Bearer {os.environ[provider['env_key']]}", "Content-Type": "application/json"},
