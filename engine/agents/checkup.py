@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.agents import codex
 from engine.agents.models import Model, Models
 from engine.domain.agent import AgentRule
 from engine.domain.errors import BadInput
@@ -70,6 +71,9 @@ def _step(models: Models, step: Wanted) -> Iterator[Finding]:
     elif step.rule.budget.microdollars is not None and model.price is None:
         text = f"{where} has a budget in dollars, and model {model.name} has no price: it will not start"
         yield Finding(part="models", well=False, text=text, remedy=f"add its `price` to {models.path}")
+    elif step.rule.cli is not None and model.api is not codex.API:
+        text = f"{where} is worked by {step.rule.cli}, which speaks {codex.API}, and model {model.name} {model.api}"
+        yield Finding(part="models", well=False, text=text, remedy=f"name a model with `api: {codex.API}`")
 
 
 def _bubblewrap() -> Finding:

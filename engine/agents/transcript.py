@@ -33,6 +33,10 @@ class Transcript:
         """What it asks for."""
         self._block("> ", _words(call), CALL)
 
+    def does(self, text: str) -> None:
+        """What a coding CLI says that it does."""
+        self._block("> ", text, CALL)
+
     def answer(self, text: str) -> None:
         """How the answer to it begins."""
         self._block("  ", text.rstrip(), ANSWER)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
 
-from engine.agents import child, prompt
+from engine.agents import child, cli, prompt
 from engine.agents.calls import Calls, to_restore
 from engine.agents.child import LoopEnded
 from engine.agents.cleaning import cleaned
+from engine.agents.door import Door, Doors
 from engine.agents.inside import wire
+from engine.agents.proxy import LOOPBACK, Threshold
 from engine.agents.toolbox import Metrics, Toolbox
 from engine.agents.transcript import Transcript
 from engine.domain.agent import (
     AgentEnd,
     AgentRule,
     Asked,
-    Budget,
     Conversation,
     ConversationJournal,
     Guest,
@@ -29,29 +29,6 @@ from engine.domain.agent import (
 from engine.domain.errors import BadInput
 from engine.domain.ports import Reach, Redactor
 from engine.domain.runners import Order
-
-
-class Door(Protocol):
-    """What of an open door the loop needs; `refusals`: what the proxy refused, in words."""
-
-    @property
-    def socket(self) -> Path: ...
-    @property
-    def token(self) -> str: ...
-    @property
-    def api(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def refusals(self) -> Sequence[str]: ...
-
-
-class Doors(Protocol):
-    """The model proxy: opens a door to one model for one step, with a budget that it holds by itself."""
-
-    def door(
-        self, *, model: str, budget: Budget, used: Usage, spend: Callable[[Usage], Usage], lives_s: float
-    ) -> AbstractContextManager[Door]: ...
 
 
 class AgentWork:
@@ -69,10 +46,22 @@ class AgentWork:
         inside: Path = child.INSIDE,
     ) -> None:
         self._proxy, self._agents_md, self._metrics, self._inside = proxy, agents_md, metrics, inside
+        self._thresholds: dict[str, Threshold] = {}
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:  # noqa: ARG002 - the port has it
-        """See `Agents.reaches`: our loop is on the host, its VM dials nobody for it."""
-        return ()
+    @contextmanager
+    def opened(self, order: Order) -> Iterator[tuple[Reach, ...]]:
+        """See `Agents.opened`: our loop is on the host, its VM dials nobody for it; a coding CLI dials the proxy."""
+        step, rule = prompt.agent_step(order)
+        if rule.cli is None:
+            yield ()
+            return
+        cli.must_fit(step)
+        with self._proxy.threshold() as threshold:
+            self._thresholds[order.attempt_id] = threshold
+            try:
+                yield (Reach(host=cli.HOST, port=cli.PORT, address=LOOPBACK, address_port=threshold.port),)
+            finally:
+                del self._thresholds[order.attempt_id]
 
     def work(
         self,
@@ -90,14 +79,17 @@ class AgentWork:
             ends_at = time.monotonic() + step.timeout_s
             told = prompt.of(order, self._agents_md())
             so_far = journal.so_far()
-            toolbox = Toolbox(rule.tools, guest, redactor, self._metrics)
-            if so_far.messages:
-                transcript.note("goes on from where an earlier attempt stopped")
-                for trouble in toolbox.restore(to_restore(so_far.calls)):
-                    transcript.note(f"a file of the earlier attempt is missing: {trouble}")
-            calls = Calls(rule, so_far, journal, toolbox, redactor, transcript)
-            conversation = _Conversation(calls, journal, redactor, transcript, so_far.usage, _most_words(rule, so_far))
-            end = self._talk(rule, so_far, told, toolbox, conversation, ends_at, stopped)
+            spending = _Spending(journal, so_far.usage)
+            if rule.cli is None:
+                toolbox = Toolbox(rule.tools, guest, redactor, self._metrics)
+                _restore(so_far, toolbox, transcript)
+                calls = Calls(rule, so_far, journal, toolbox, redactor, transcript)
+                conversation = _Conversation(calls, journal, redactor, transcript, _most_words(rule, so_far))
+                end = self._talk(rule, so_far, told, toolbox, conversation, spending, ends_at, stopped)
+            else:
+                with self._door(rule, spending, ends_at, self._threshold_of(order)) as door:
+                    end = cli.work(step, told, door, guest, redactor, transcript, lambda: ends_at - time.monotonic())
+                    end = _with_why(end, rule, spending, door, redactor)
         except BadInput as error:
             end = AgentEnd(reason=redactor(str(error)))
         if end.reason:
@@ -111,30 +103,67 @@ class AgentWork:
         told: prompt.Prompt,
         toolbox: Toolbox,
         conversation: _Conversation,
+        spending: _Spending,
         ends_at: float,
         stopped: Callable[[], bool],
     ) -> AgentEnd:
-        door_for = self._proxy.door(
-            model=rule.model,
-            budget=rule.budget,
-            used=so_far.usage,
-            spend=conversation.spend,
-            lives_s=max(1.0, ends_at - time.monotonic()),
-        )
-        with door_for as door:
+        with self._door(rule, spending, ends_at) as door:
             try:
                 with child.running(door.socket, ends_at, stopped, self._inside) as loop:
                     loop.tell(_start(rule, so_far, told, toolbox, door))
                     end = conversation.follow(loop)
             except LoopEnded as ended:
                 end = AgentEnd(reason=str(ended))
-            why = rule.budget.spent(conversation.used) or (door.refusals[-1] if door.refusals else "")
-        reason = end.reason if not end.reason or why in end.reason else f"{end.reason}: {why}"
-        return AgentEnd(output=end.output, asked=end.asked, reason=conversation.clean(reason))
+            return _with_why(end, rule, spending, door, conversation.clean)
+
+    def _door(
+        self, rule: AgentRule, spending: _Spending, ends_at: float, at: Threshold | None = None
+    ) -> AbstractContextManager[Door]:
+        return self._proxy.door(
+            model=rule.model,
+            budget=rule.budget,
+            used=spending.used,
+            spend=spending.spend,
+            lives_s=max(1.0, ends_at - time.monotonic()),
+            at=at,
+        )
+
+    def _threshold_of(self, order: Order) -> Threshold:
+        known = self._thresholds.get(order.attempt_id)
+        if known is None:
+            raise BadInput("the way to the model was not opened before the VM", "this is a defect of the engine")
+        return known
+
+
+def _with_why(end: AgentEnd, rule: AgentRule, spending: _Spending, door: Door, redactor: Redactor) -> AgentEnd:
+    """The end; a reason with what of the budget is spent, or what the proxy refused last; all of it redacted."""
+    why = rule.budget.spent(spending.used) or (door.refusals[-1] if door.refusals else "")
+    reason = end.reason if not end.reason or why in end.reason else f"{end.reason}: {why}"
+    return AgentEnd(output=end.output, asked=end.asked, reason=redactor(reason))
+
+
+def _restore(so_far: Conversation, toolbox: Toolbox, transcript: Transcript) -> None:
+    """What an earlier attempt had written, if this one goes on with it."""
+    if so_far.messages:
+        transcript.note("goes on from where an earlier attempt stopped")
+        for trouble in toolbox.restore(to_restore(so_far.calls)):
+            transcript.note(f"a file of the earlier attempt is missing: {trouble}")
+
+
+class _Spending:
+    """What the agent used, as the journal counts it."""
+
+    def __init__(self, journal: ConversationJournal, used: Usage) -> None:
+        self._journal, self.used = journal, used
+
+    def spend(self, usage: Usage) -> Usage:
+        """Add to it; a thread of the proxy calls this."""
+        self.used = self._journal.spend(usage)
+        return self.used
 
 
 class _Conversation:
-    """What the loop's process says, word by word, until it ends. `limit`: of words, more end it. `used`: up to now."""
+    """What the loop's process says, word by word, until it ends. `limit`: of words, more end it."""
 
     def __init__(
         self,
@@ -142,16 +171,10 @@ class _Conversation:
         journal: ConversationJournal,
         redactor: Redactor,
         transcript: Transcript,
-        used: Usage,
         limit: int,
     ) -> None:
         self._calls, self._journal, self.clean, self._transcript = calls, journal, redactor, transcript
-        self.used, self._limit = used, limit
-
-    def spend(self, usage: Usage) -> Usage:
-        """Add to what was used, in the journal; a thread of the proxy calls it."""
-        self.used = self._journal.spend(usage)
-        return self.used
+        self._limit = limit
 
     def follow(self, loop: child.Loop) -> AgentEnd:
         """Raises LoopEnded with the reason when it ends otherwise than by its own word or a question to a person."""

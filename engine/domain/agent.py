@@ -8,9 +8,9 @@ VM only. What a model says is hostile until parsed, and certifies nothing.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.domain.gate import Json
 
@@ -116,12 +116,17 @@ class Budget:
         return ""
 
 
+CLIS = ("codex",)
+""" The coding CLIs that a step may name. """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRule:
     """What makes a step an agent's. `model`: a name of the file SIGNALBOX_MODELS. Its prompt is the step's script.
 
     `context`: files of the runbook's folder that become part of its instructions. `cli`: a coding CLI of the image
-    that runs in the VM instead of our loop, by its name; it has what the VM has, and the budget.
+    that runs in the VM instead of our loop, by its name (`CLIS`); it has what the VM has, and the budget but for
+    `calls`, which nobody counts there.
     """
 
     model: str
@@ -241,6 +246,16 @@ class Guest(Protocol):
 
     def write(self, path: str, content: bytes) -> None:
         """Put a file, its folders with it; what it replaces is replaced. Raises BadInput with the guest's reason."""
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """What a guest also is where a coding CLI may run: one long command whose stdout is heard as it comes."""
+
+    def stream(
+        self, argv: tuple[str, ...], timeout_s: float, output_limit: int, on_output: Callable[[str], None]
+    ) -> CommandResult:
+        """As `Guest.run`; `on_output` hears stdout in pieces, redacted."""
 
 
 # -- a step of it -----------------------------------------------------------------------------------------------------

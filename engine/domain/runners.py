@@ -6,6 +6,7 @@ Implemented in `engine.runtime.runners` and `engine.agents`; `engine.wiring` joi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -95,8 +96,9 @@ class Attends(Protocol):
 class Agents(Protocol):
     """Works an agent's step: talks to its model, and makes in the step's VM those of its calls that the step allows."""
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:
-        """What the VM may dial besides its grant: the gateway, and for a coding CLI the model's proxy."""
+    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:
+        """What the VM may dial besides its grant: for a coding CLI the model's proxy, on a port that is this order's
+        until the block is left. Its VM starts, and `work` is called, within the block. Raises BadInput."""
 
     def work(
         self,

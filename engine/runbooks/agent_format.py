@@ -85,14 +85,15 @@ class BudgetEdge(Edge):
 
     requests: int = Field(ge=1, le=200, description="requests to the model")
     tokens: Tokens = Field(description="tokens in and out together, such as 120k")
-    calls: int = Field(ge=1, le=500, description="calls of its tools")
+    calls: int | None = Field(None, ge=1, le=500, description="calls of its tools; not for a `cli`, which has none")
     usd: float | None = Field(None, ge=0.01, le=100, description="dollars, by the prices of SIGNALBOX_MODELS")
 
 
-def rule(model: str, context: list[str], tools: ToolsEdge, budget: BudgetEdge) -> AgentRule:
+def rule(model: str, context: list[str], tools: ToolsEdge, budget: BudgetEdge, cli: str | None) -> AgentRule:
     """What makes the step an agent's, as the engine uses it."""
     return AgentRule(
         model=model,
+        cli=cli,
         context=tuple(context),
         tools=Tools(
             run=tuple(CommandRule(argv=tuple(one.argv), on=Where(one.on), ask=one.ask) for one in tools.run),
@@ -104,7 +105,7 @@ def rule(model: str, context: list[str], tools: ToolsEdge, budget: BudgetEdge) -
         budget=Budget(
             requests=budget.requests,
             tokens=budget.tokens,
-            calls=budget.calls,
+            calls=budget.calls or 0,
             microdollars=None if budget.usd is None else round(budget.usd * 1_000_000),
         ),
     )

@@ -181,7 +181,7 @@ def _agent(step: edge.AgentEdge) -> ScriptStep:
         produces=_artefact(step.produces),
         output=_output(step.output),
         tool=Tool.AGENT,
-        agent=agent_format.rule(step.model, step.context, step.tools, step.budget),
+        agent=agent_format.rule(step.model, step.context, step.tools, step.budget, step.cli),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from engine.domain import image_names
 from engine.domain.runbook import Limits
@@ -220,10 +220,21 @@ class AgentEdge(VmEdge):
         default_factory=list, max_length=8, description="files of the runbook's folder that it is told as well"
     )
     access: Literal["none", "read"] = Field(description="what its tools may do to its target; an agent never writes")
+    cli: Literal["codex"] | None = Field(
+        None, description="a coding CLI that works the step in its VM, with no tools but what the VM has"
+    )
     tools: ToolsEdge = Field(default_factory=ToolsEdge, description="all that it may do")
     budget: BudgetEdge = Field(description="the most that it may use, such as {requests: 20, tokens: 120k, calls: 40}")
     produces: ProducesEdge | None = None
     output: OutputEdge | None = None
+
+    @model_validator(mode="after")
+    def _calls_are_counted(self) -> AgentEdge:
+        if self.cli is None and self.budget.calls is None:
+            raise ValueError("a budget says how many `calls` of its tools the agent may make, such as calls: 40")
+        if self.cli is not None and self.budget.calls is not None:
+            raise ValueError("nobody counts the calls of a coding CLI: write its budget without `calls`")
+        return self
 
 
 class TerraformEdge(StepEdge):

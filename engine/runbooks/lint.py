@@ -12,6 +12,7 @@ from engine.runbooks.book import Book
 from engine.runbooks.positions import Document, Problem
 from engine.runbooks.rule import Rule
 from engine.runbooks.rules import (
+    agent_clis,
     agent_tools,
     agents,
     changes,
@@ -27,6 +28,7 @@ from engine.runbooks.rules import (
 )
 
 ROOMS = (
+    agent_clis,
     agent_tools,
     agents,
     changes,

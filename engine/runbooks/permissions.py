@@ -145,8 +145,11 @@ def _of_agent(runbook: Runbook, step: ScriptStep, target: Target | None) -> Iter
         yield replace(row, kind=Kind.LOG, what=f"{log.name} ({shlex.join(log.argv)})")
     for kind, names in ((Kind.READ, tools.reads), (Kind.WRITE, tools.writes), (Kind.METRIC, tools.metrics)):
         yield from (replace(row, kind=kind, what=name) for name in names)
+    if step.agent.cli is not None:
+        yield replace(row, kind=Kind.RUN, what=f"any command in its VM, by {step.agent.cli}")
     budget = step.agent.budget
-    for name, most in (("requests", budget.requests), ("tokens", budget.tokens), ("calls", budget.calls)):
+    counted = [("requests", budget.requests), ("tokens", budget.tokens)]
+    for name, most in [*counted, ("calls", budget.calls)] if step.agent.cli is None else counted:
         yield replace(row, kind=Kind.BUDGET, what=name, limit=f"{most:,}", most=most)
     spend = budget.microdollars
     limit, most = ("no limit of its own", sys.maxsize) if spend is None else (f"{spend / 1e6:.2f}", spend)
@@ -165,6 +168,8 @@ def _shown_to(runbook: Runbook, step: ScriptStep, agent: AgentRule) -> Iterator[
         yield "the name of its target"
     if step.uses:
         yield f"names and sizes of what {step.uses} made"
+    if agent.cli is not None:
+        yield "whatever its VM holds and may dial"
     if agent.tools != Tools():
         yield "what its tools answer, secrets taken out"
 

@@ -68,7 +68,7 @@ def body(work: Callable[[Guest], None], redactor: Redactor) -> session.Body:
 
 
 class _Attended:
-    """Implements `engine.domain.agent.Guest`."""
+    """Implements `engine.domain.agent.Guest`, and `Streams`."""
 
     def __init__(self, channel: Channel, egress: Egress, task: VmTask, redactor: Redactor) -> None:
         self._channel, self._egress, self._task, self._redactor = channel, egress, task, redactor
@@ -76,11 +76,22 @@ class _Attended:
 
     def run(self, argv: tuple[str, ...], timeout_s: float, output_limit: int) -> CommandResult:
         """See `Guest.run`. Raises BadInput for what is no command, Unavailable."""
-        out, err = (Output(self._redactor, output_limit, lambda _: None) for _ in range(2))
+        return self._run(argv, timeout_s, output_limit, lambda _: None)
+
+    def _run(
+        self, argv: tuple[str, ...], timeout_s: float, output_limit: int, on_output: Callable[[str], None]
+    ) -> CommandResult:
+        out, err = Output(self._redactor, output_limit, on_output), Output(self._redactor, output_limit, lambda _: None)
         code, reason = self._command(argv, timeout_s, out, err)
         stdout, stderr = out.close(), err.close()
         truncated = out.truncated or err.truncated
         return CommandResult(code=code, stdout=stdout, stderr=stderr, truncated=truncated, reason=reason)
+
+    def stream(
+        self, argv: tuple[str, ...], timeout_s: float, output_limit: int, on_output: Callable[[str], None]
+    ) -> CommandResult:
+        """See `Streams.stream`. Raises BadInput, Unavailable."""
+        return self._run(argv, timeout_s, output_limit, on_output)
 
     def read(self, path: str, limit: int) -> bytes:
         """See `Guest.read`."""

@@ -6,6 +6,7 @@ Called by `stage`. What it does about the call is what the machine's own journal
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from engine.domain.agent import (
@@ -64,9 +65,9 @@ class SimulatedAgents:
     asks: Callable[[], bool] = lambda: False
     called: Callable[[str], None] = lambda _leg: None
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:  # noqa: ARG002 - the protocol has it
-        """Nothing more."""
-        return ()
+    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:  # noqa: ARG002 - the port has it
+        """Nothing."""
+        return nullcontext(())
 
     def work(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from engine.agents.proxy import Threshold
 from engine.agents.replay import ReplayServer
 from engine.agents.replay.conversation import Model
 from engine.domain.agent import (
@@ -158,9 +159,20 @@ class ScriptedDoors:
     refusals: list[str] = field(default_factory=list)
     served: list[ReplayServer] = field(default_factory=list)
 
+    def threshold(self) -> AbstractContextManager[Threshold]:
+        """Raises Unavailable: a test that has a CLI takes the real proxy."""
+        raise Unavailable("no threshold here")
+
     @contextmanager
     def door(
-        self, *, model: str, budget: Budget, used: Usage, spend: Callable[[Usage], Usage], lives_s: float
+        self,
+        *,
+        model: str,
+        budget: Budget,
+        used: Usage,
+        spend: Callable[[Usage], Usage],
+        lives_s: float,
+        at: Threshold | None = None,
     ) -> Iterator[OpenDoor]:
         """A server of its own, by a unix socket alone in a folder."""
         with TemporaryDirectory() as folder:

@@ -4,6 +4,6 @@ Each agent step gets a door of its own: a unix socket and a loopback port that o
 model, within the step's budget, until it is closed.
 """
 
-from engine.agents.proxy.door import Door, ModelProxy
+from engine.agents.proxy.door import LOOPBACK, Door, ModelProxy, Threshold
 
-__all__ = ["Door", "ModelProxy"]
+__all__ = ["LOOPBACK", "Door", "ModelProxy", "Threshold"]

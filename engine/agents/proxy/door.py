@@ -44,6 +44,14 @@ class Door:
     refusals: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where a door will be: a `port` of 127.0.0.1 that is taken already."""
+
+    listener: socket.socket
+    port: int
+
+
 class ModelProxy:
     """Opens doors. `models`: the file as it is now. Each door has listeners of its own, so no step is in another's
     way, and what ends with the step is not there any more."""
@@ -60,11 +68,28 @@ class ModelProxy:
             return tuple(Address(host=LOOPBACK, port=port) for port in sorted(self._ports))
 
     @contextlib.contextmanager
+    def threshold(self) -> Iterator[Threshold]:
+        """The place of a door that is opened later, by one who must be told its port before. Until then a client
+        waits there, and nobody answers."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            port = _listen(listener)
+            with self._known(port):
+                yield Threshold(listener, port)
+
+    @contextlib.contextmanager
     def door(
-        self, *, model: str, budget: Budget, used: Usage, spend: Callable[[Usage], Usage], lives_s: float
+        self,
+        *,
+        model: str,
+        budget: Budget,
+        used: Usage,
+        spend: Callable[[Usage], Usage],
+        lives_s: float,
+        at: Threshold | None = None,
     ) -> Iterator[Door]:
         """A door to the model of this name. `used`: what earlier attempts used; `spend` adds to it and returns the
         sum; threads of the door call it, one at a time, until this block is left. Leaving cuts what is under way.
+        `at`: its port is that of a threshold, which ends with the door.
 
         Raises BadInput: no such model, no key, a budget of money for a model without a price; Unavailable: no socket.
         """
@@ -82,7 +107,7 @@ class ModelProxy:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signalbox-model-")))  # 0700
             path = folder / SOCKET
             try:
-                sockets = _listeners(stack, path)
+                sockets = _listeners(stack, path, at)
             except OSError as error:
                 why = f"cannot listen for the step's model at {path}: {error}"
                 raise Unavailable(why, "set TMPDIR to a short path of a folder with room") from None
@@ -106,12 +131,20 @@ class ModelProxy:
                 self._ports.discard(port)
 
 
-def _listeners(stack: contextlib.ExitStack, path: Path) -> tuple[socket.socket, socket.socket]:
-    """A unix socket at `path`, and a loopback port."""
+def _listeners(stack: contextlib.ExitStack, path: Path, at: Threshold | None) -> tuple[socket.socket, socket.socket]:
+    """A unix socket at `path`, and a loopback port: that of the threshold, if there is one."""
     local = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     local.bind(str(path))
+    local.listen(BACKLOG)
+    if at is not None:
+        return local, at.listener
     tcp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    tcp.bind((LOOPBACK, 0))
-    for one in (local, tcp):
-        one.listen(BACKLOG)
+    _listen(tcp)
     return local, tcp
+
+
+def _listen(tcp: socket.socket) -> int:
+    """At any free port of loopback; returns it."""
+    tcp.bind((LOOPBACK, 0))
+    tcp.listen(BACKLOG)
+    return int(tcp.getsockname()[1])

@@ -126,7 +126,7 @@ def agents_have_what_they_use(book: Book) -> Iterator[Finding]:
     that uses them; what is produced needs a tool that writes. What no tool uses, a model that was talked round
     might."""
     for at, step, agent in agents(book):
-        for key, what, mend in _misfits(step, agent.tools):
+        for key, what, mend in _misfits(step, agent.tools) if agent.cli is None else ():  # of a CLI: L068
             yield Finding(("steps", at, key), f"{step.id} {what}", mend)
 
 

@@ -171,7 +171,7 @@ def budgets_can_be_met(book: Book) -> Iterator[Finding]:
     for at, step, agent in agents(book):
         budget = agent.budget
         place: Place = ("steps", at, "budget")
-        if budget.requests < 2 and agent.tools != NOTHING:
+        if budget.requests < 2 and (agent.tools != NOTHING or agent.cli is not None):
             yield Finding((*place, "requests"), f"{step.id} has tools and one request", "allow 2 at least")
         told = sum(len(book.files.get(file, b"")) for file in itertools.chain([step.script.file], agent.context))
         least = budget.requests * told // BYTES_A_TOKEN

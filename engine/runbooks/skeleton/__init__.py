@@ -15,7 +15,7 @@ TEXT = (HERE / "runbook.yaml").read_text()
 FILES: Mapping[str, bytes] = {
     path.name: path.read_bytes() for path in sorted([*HERE.glob("*.sh"), HERE / "tests.yaml"])
 }
-IMAGES = frozenset({"step", "terraform"})
+IMAGES = frozenset({"step", "terraform", "codex"})
 
 
 @dataclass(frozen=True, slots=True)

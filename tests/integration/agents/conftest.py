@@ -1,4 +1,4 @@
-"""A provider of models that answers at once."""
+"""A provider of models that answers at once, and real VMs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import pytest
 
 from tests.integration.agents.doors import PATHS
 from tests.integration.agents.provider import Provider, whole
+from tests.plugins_vm import hypervisor, vm_images
+
+__all__ = ["hypervisor", "provider", "vm_images"]
 
 
 @pytest.fixture

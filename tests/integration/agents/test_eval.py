@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +50,9 @@ class ByHand:
     act: Act
     metrics: Metrics
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:
+    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:
         """Nothing."""
-        return ()
+        return nullcontext(())
 
     def work(
         self,

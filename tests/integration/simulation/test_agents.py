@@ -46,7 +46,8 @@ def test_an_attended_vm_does_what_was_chosen_and_is_worked_in_only_if_it_lives(w
 def test_agents_of_a_simulation_are_agents_and_need_no_vm() -> None:
     agents: Agents = SimulatedAgents()
 
-    assert agents.reaches(order(STEP)) == ()
+    with agents.opened(order(STEP)) as reaches:
+        assert reaches == ()
     for act in (
         lambda: NoGuest().run(("x",), 1, 1),
         lambda: NoGuest().read("/x", 1),
