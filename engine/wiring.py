@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine import gates
+from engine.agents.gateway import Gateway
 from engine.agents.models import Models, load_models
 from engine.agents.proxy import ModelProxy
 from engine.agents.work import AgentWork
@@ -189,12 +190,14 @@ def models(settings: Settings) -> Models:
     return load_models(settings.models)
 
 
-def agents(settings: Settings, proxy: ModelProxy) -> Agents | None:
+def agents(settings: Settings, proxy: ModelProxy, gateway: Gateway) -> Agents | None:
     """Who works agents' steps here; None where no models are configured."""
     if not settings.models.exists():
         return None
     harness = FileHarness(settings.agents_md)
-    return AgentWork(proxy, harness.text, lambda query, names: asking.ask(settings.prometheus_url, query, names))
+    return AgentWork(
+        proxy, harness.text, lambda query, names: asking.ask(settings.prometheus_url, query, names), gateway
+    )
 
 
 def directory(settings: Settings, more: tuple[Address, ...] = ()) -> Directory:
@@ -260,7 +263,8 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
                 given.redactor().learn("configuration", value.get_secret_value())
         if drives:
             _learn_keys(settings, given.redactor())
-        proxy = ModelProxy(lambda: models(settings))
+        proxy, gateway = ModelProxy(lambda: models(settings)), Gateway()
+        stack.callback(gateway.close)
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         hypervisor = make_hypervisor(settings, process, warm=settings.warm_vms if drives else 0)
         stack.callback(hypervisor.close)
@@ -273,8 +277,8 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             probe_runner=SshProbeRunner(),
             secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
-            directory=lambda: directory(settings, proxy.ends),
-            agents=agents(settings, proxy) if drives else None,
+            directory=lambda: directory(settings, (*proxy.ends, gateway.end)),
+            agents=agents(settings, proxy, gateway) if drives else None,
             only_activated=settings.activation == "required",
         )
         anchor = AnchorFile(settings.anchors_file, anchor_key(settings))

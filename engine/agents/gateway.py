@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import structlog
 
+from engine.domain.directory import Address
 from engine.domain.errors import SignalboxError
 from engine.domain.ports import Reach
 from engine.domain.rate import Bucket, Rate, full
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 HOST, PORT = "signalbox", 80
 PATH = "/v1/step"
+GIVEN = "/step/.gateway.json"
+""" Where the pass lies in the VM. """
 RATE = Rate(burst=10, per_minute=30)
 SILENCE_S = 20.0
 """ A connection that says nothing for so long is closed: a guest holds no thread of ours. """
@@ -65,6 +68,11 @@ class Gateway:
     def reach(self) -> Reach:
         """What a step's VM dials, and where that leads."""
         return Reach(host=HOST, port=PORT, address="127.0.0.1", address_port=self._server.server_port)
+
+    @property
+    def end(self) -> Address:
+        """Our own end, which no step's grant may lead to."""
+        return Address(host="127.0.0.1", port=self._server.server_port)
 
     @contextlib.contextmanager
     def door(self, step: str, standing: Callable[[], Standing]) -> Iterator[Pass]:

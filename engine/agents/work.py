@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.agents import child, cli, prompt
@@ -13,6 +15,7 @@ from engine.agents.calls import Calls, to_restore
 from engine.agents.child import LoopEnded
 from engine.agents.cleaning import cleaned
 from engine.agents.door import Door, Doors
+from engine.agents.gateway import GIVEN, Gateway, Pass
 from engine.agents.inside import wire
 from engine.agents.proxy import LOOPBACK, Threshold
 from engine.agents.toolbox import Metrics, Toolbox
@@ -21,6 +24,7 @@ from engine.domain.agent import (
     AgentEnd,
     AgentRule,
     Asked,
+    CommandRule,
     Conversation,
     ConversationJournal,
     Guest,
@@ -29,12 +33,13 @@ from engine.domain.agent import (
 from engine.domain.errors import BadInput
 from engine.domain.ports import Reach, Redactor
 from engine.domain.runners import Order
+from engine.domain.standing import Standing
 
 
 class AgentWork:
     """Works agents' steps. `agents_md`: the text of the installation's agents.md, read at each step anew.
 
-    `inside`: the folder of the loop's program.
+    `gateway`: where an agent asks from its VM whether it may proceed. `inside`: the folder of the loop's program.
     """
 
     def __init__(
@@ -42,26 +47,27 @@ class AgentWork:
         proxy: Doors,
         agents_md: Callable[[], str],
         metrics: Metrics | None = None,
+        gateway: Gateway | None = None,
         *,
         inside: Path = child.INSIDE,
     ) -> None:
         self._proxy, self._agents_md, self._metrics, self._inside = proxy, agents_md, metrics, inside
-        self._thresholds: dict[str, Threshold] = {}
+        self._gateway = gateway
+        self._ways: dict[str, _Ways] = {}
 
     @contextmanager
-    def opened(self, order: Order) -> Iterator[tuple[Reach, ...]]:
+    def opened(self, order: Order, standing: Callable[[], Standing]) -> Iterator[tuple[Reach, ...]]:
         """See `Agents.opened`: our loop is on the host, its VM dials nobody for it; a coding CLI dials the proxy."""
         step, rule = prompt.agent_step(order)
-        if rule.cli is None:
-            yield ()
-            return
-        cli.must_fit(step)
-        with self._proxy.threshold() as threshold:
-            self._thresholds[order.attempt_id] = threshold
-            try:
-                yield (Reach(host=cli.HOST, port=cli.PORT, address=LOOPBACK, address_port=threshold.port),)
-            finally:
-                del self._thresholds[order.attempt_id]
+        with ExitStack() as stack:
+            threshold = None
+            if rule.cli is not None:
+                cli.must_fit(step)
+                threshold = stack.enter_context(self._proxy.threshold())
+            given = stack.enter_context(self._gateway.door(step.id, standing)) if self._gateway is not None else None
+            self._ways[order.attempt_id] = ways = _Ways(given, threshold)
+            stack.callback(self._ways.pop, order.attempt_id)
+            yield (*ways.to_the_model, *((self._gateway.reach(),) if self._gateway is not None else ()))
 
     def work(
         self,
@@ -78,7 +84,10 @@ class AgentWork:
             step, rule = prompt.agent_step(order)
             ends_at = time.monotonic() + step.timeout_s
             told = prompt.of(order, self._agents_md())
-            so_far = journal.so_far()
+            so_far, ways = journal.so_far(), self._ways.get(order.attempt_id, NO_WAYS)
+            if ways.given is not None:
+                guest.write(GIVEN, json.dumps(dataclasses.asdict(ways.given)).encode())
+                rule = _that_may_ask(rule)
             spending = _Spending(journal, so_far.usage)
             if rule.cli is None:
                 toolbox = Toolbox(rule.tools, guest, redactor, self._metrics)
@@ -87,7 +96,7 @@ class AgentWork:
                 conversation = _Conversation(calls, journal, redactor, transcript, _most_words(rule, so_far))
                 end = self._talk(rule, so_far, told, toolbox, conversation, spending, ends_at, stopped)
             else:
-                with self._door(rule, spending, ends_at, self._threshold_of(order)) as door:
+                with self._door(rule, spending, ends_at, ways.of_a_cli()) as door:
                     end = cli.work(step, told, door, guest, redactor, transcript, lambda: ends_at - time.monotonic())
                     end = _with_why(end, rule, spending, door, redactor)
         except BadInput as error:
@@ -128,11 +137,35 @@ class AgentWork:
             at=at,
         )
 
-    def _threshold_of(self, order: Order) -> Threshold:
-        known = self._thresholds.get(order.attempt_id)
-        if known is None:
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What was opened for one order: its pass for the gateway, and where a coding CLI reaches the model."""
+
+    given: Pass | None = None
+    threshold: Threshold | None = None
+
+    def of_a_cli(self) -> Threshold:
+        """Where it reaches the model. Raises BadInput: nowhere."""
+        if self.threshold is None:
             raise BadInput("the way to the model was not opened before the VM", "this is a defect of the engine")
-        return known
+        return self.threshold
+
+    @property
+    def to_the_model(self) -> tuple[Reach, ...]:
+        """What a coding CLI's VM may dial for it."""
+        if self.threshold is None:
+            return ()
+        return (Reach(host=cli.HOST, port=cli.PORT, address=LOOPBACK, address_port=self.threshold.port),)
+
+
+NO_WAYS = _Ways()
+
+
+def _that_may_ask(rule: AgentRule) -> AgentRule:
+    """Whether it may proceed every agent may ask, whatever else its step grants."""
+    tools = dataclasses.replace(rule.tools, run=(*rule.tools.run, CommandRule(argv=("signalbox", "gate", "check"))))
+    return dataclasses.replace(rule, tools=tools)
 
 
 def _with_why(end: AgentEnd, rule: AgentRule, spending: _Spending, door: Door, redactor: Redactor) -> AgentEnd:

@@ -16,6 +16,7 @@ from engine.domain.gate import Json
 from engine.domain.journey import Leg
 from engine.domain.ports import Reach, Redactor, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ScriptStep, Snapshot, Target
+from engine.domain.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,10 @@ class Attends(Protocol):
 class Agents(Protocol):
     """Works an agent's step: talks to its model, and makes in the step's VM those of its calls that the step allows."""
 
-    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:
-        """What the VM may dial besides its grant: for a coding CLI the model's proxy, on a port that is this order's
-        until the block is left. Its VM starts, and `work` is called, within the block. Raises BadInput."""
+    def opened(self, order: Order, standing: Callable[[], Standing]) -> AbstractContextManager[tuple[Reach, ...]]:
+        """What the VM may dial besides its grant, until the block is left: the gateway, which answers with `standing`,
+        and for a coding CLI the model's proxy. Its VM starts, and `work` is called, within the block. Raises BadInput.
+        """
 
     def work(
         self,

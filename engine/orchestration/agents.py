@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from engine.domain.agent import AgentEnd, ConversationJournal, Guest
@@ -11,6 +12,7 @@ from engine.domain.errors import Refused, SignalboxError, Unavailable
 from engine.domain.ports import Ending, Redactor, TaskResult, VmTask
 from engine.domain.runbook import Access, ScriptStep, Tool
 from engine.domain.runners import Agents, Attends, Order
+from engine.domain.standing import Standing
 from engine.orchestration.adapters import Adapters
 
 KEPT_CHARACTERS = 64_000
@@ -23,9 +25,11 @@ class Attending:
     agents: Agents
     hypervisor: Attends
 
-    def with_reaches(self, order: Order) -> Order:
+    @contextmanager
+    def opened(self, order: Order, standing: Callable[[], Standing]) -> Iterator[Order]:
         """The order, with what an agent's VM may dial besides: our own ends, which no approval binds."""
-        return replace(order, reaches=(*order.reaches, *self.agents.reaches(order)))
+        with self.agents.opened(order, standing) as reaches:
+            yield replace(order, reaches=(*order.reaches, *reaches))
 
     def attempt(
         self,

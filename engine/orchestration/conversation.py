@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from engine.coordination import standing
 from engine.coordination.machine import MACHINE
 from engine.domain.agent import CallRecord, CallState, Conversation, ToolCall, Usage
 from engine.domain.errors import Conflict, Refused, Unavailable
+from engine.domain.journey import plan
 from engine.domain.ports import Clock
+from engine.domain.runbook import Snapshot
+from engine.domain.standing import Standing
 from engine.domain.states import ApprovalState
 from engine.store import chain, conversations, models, runs
 from engine.store.session import Database, Session
@@ -31,6 +35,11 @@ class Conversations:
 
     database: Database
     clock: Clock
+
+    def standing(self, run_id: str, snapshot: Snapshot) -> Standing:
+        """Where a run stands, for whoever asks from its VM. Raises Unavailable, Conflict."""
+        with self.database.reading() as session:
+            return standing.of_run(runs.get(session, run_id), plan(snapshot.runbook))
 
     def of(self, *, run_id: str, leg: str, attempt_id: str) -> AttemptConversation:
         """The one that this attempt begins or goes on with."""

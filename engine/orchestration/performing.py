@@ -153,10 +153,13 @@ class Performer:
         return dataclasses.replace(ended, ok=False, reason=f"{failure}; {ended.reason}", asked=None)
 
     def _in_a_vm(self, work: AttemptWork, grant: OpenGrant) -> Ended:
-        agent = attending(self.adapters, work.plan.step)
-        order = self._order(work)
-        if agent is not None:
-            order = agent.with_reaches(order)
+        agent, order = attending(self.adapters, work.plan.step), self._order(work)
+        if agent is None:
+            return self._carried_out(work, order, None, grant)
+        with agent.opened(order, lambda: self.conversations.standing(order.run_id, self.snapshot)) as opened:
+            return self._carried_out(work, opened, agent, grant)
+
+    def _carried_out(self, work: AttemptWork, order: Order, agent: Attending | None, grant: OpenGrant) -> Ended:
         task = self.adapters.runner.task(order, grant.values)
         if not self.running.begin(work.run_id, task.id):
             return Ended(attempt_id=work.attempt_id, ok=False, unknown=False, reason="the run was stopped")

@@ -26,6 +26,7 @@ from engine.domain.journey import Leg
 from engine.domain.ports import Reach, Redactor
 from engine.domain.runbook import ScriptStep
 from engine.domain.runners import Order
+from engine.domain.standing import Standing
 
 THE_CALL = ToolCall(id="the-call", tool=Tool.RUN, args={"argv": ["simulated"]})
 
@@ -65,7 +66,11 @@ class SimulatedAgents:
     asks: Callable[[], bool] = lambda: False
     called: Callable[[str], None] = lambda _leg: None
 
-    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:  # noqa: ARG002 - the port has it
+    def opened(
+        self,
+        order: Order,  # noqa: ARG002 - the port has it
+        standing: Callable[[], Standing],  # noqa: ARG002 - as above
+    ) -> AbstractContextManager[tuple[Reach, ...]]:
         """Nothing."""
         return nullcontext(())
 

@@ -30,6 +30,7 @@ from engine.domain.agent import (
 from engine.domain.errors import BadInput, Unavailable
 from engine.domain.runbook import OutputRule, Tool
 from engine.domain.runners import Order
+from engine.domain.standing import Standing
 from tests.unit.runtime.orders import STEP, order
 
 BUDGET = Budget(requests=10, tokens=100_000, calls=5)
@@ -180,3 +181,8 @@ class ScriptedDoors:
             with ReplayServer(self.model, socket_path=socket, key="token-of-the-step") as server:
                 self.served.append(server)
                 yield OpenDoor(socket, "token-of-the-step", self.api, model, self.refusals)
+
+
+def nowhere() -> Standing:
+    """For an order of no run: where it stands cannot be told."""
+    raise Unavailable("there is no run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from engine.domain.agent import (
@@ -23,6 +24,7 @@ from engine.domain.ports import Reach, Redactor
 from engine.domain.runbook import Runbook, ScriptStep
 from engine.domain.runbook import Tool as Kind
 from engine.domain.runners import Order
+from engine.domain.standing import Standing
 from tests.doubles.toy import toy_runbook
 
 UNKNOWN = "its outcome is unknown: the worker died"
@@ -67,9 +69,11 @@ class FakeAgents:
     more: tuple[Reach, ...] = ()
     when: Callable[[str], None] = lambda _what: None
     so_far: list[int] = field(default_factory=list)
+    standing: Callable[[], Standing] | None = None
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:
-        return self.more
+    def opened(self, order: Order, standing: Callable[[], Standing]) -> AbstractContextManager[tuple[Reach, ...]]:
+        self.standing = standing
+        return nullcontext(self.more)
 
     def work(
         self,

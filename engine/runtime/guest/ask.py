@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-GIVEN = "/run/signalbox/pass.json"
+GIVEN = "/step/.gateway.json"
 USAGE = "usage: signalbox gate check"
 
 

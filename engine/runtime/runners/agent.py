@@ -7,19 +7,24 @@ nothing. The claim is the last line of stdout, as a script's; who performs the a
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from engine.domain import digest
 from engine.domain.errors import BadInput
-from engine.domain.ports import SecretValue, TaskResult, VmTask
+from engine.domain.ports import FileIn, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import Access, ScriptStep
 from engine.domain.runners import Conclusion, Order
 from engine.runtime.runners.script import ScriptRunner
+
+ASK = "/usr/local/bin/signalbox"
+""" `signalbox gate check`, in the VM. """
+PROGRAM = Path(__file__).parents[1] / "guest" / "ask.py"
 
 
 class AgentRunner:
     """Implements `runners.Runner`. Change `version` whenever an agent would find something else in its VM."""
 
-    version = "agent/1"
+    version = "agent/2"
     _script = ScriptRunner("the agent")
 
     def task(self, order: Order, secrets: tuple[SecretValue, ...]) -> VmTask:
@@ -32,7 +37,10 @@ class AgentRunner:
         for file in step.agent.context:
             if file not in order.snapshot.files:
                 raise BadInput(f"step {step.id}: no file {file!r} in the runbook's folder", "add it, or mend `context`")
-        return replace(self._script.task(order, secrets), argv=("true",))
+        task = self._script.task(order, secrets)
+        return replace(
+            task, argv=("true",), files=(*task.files, FileIn(path=ASK, content=PROGRAM.read_bytes(), mode=0o755))
+        )
 
     def conclude(self, order: Order, result: TaskResult) -> Conclusion:
         """See `runners.Runner.conclude`."""

@@ -21,7 +21,7 @@ from engine.domain.ports import Reach
 from engine.domain.runbook import Grant, Login, SecretRef
 from engine.domain.runners import Order
 from engine.secrets.redact import Redactor
-from tests.doubles.agents import MemoryGuest, MemoryJournal, agent_order
+from tests.doubles.agents import MemoryGuest, MemoryJournal, agent_order, nowhere
 from tests.integration.agents.doors import model, proxy
 from tests.integration.agents.host_guest import HostGuest
 from tests.integration.agents.provider import KEY
@@ -61,7 +61,7 @@ class World:
         order = order or cli_order()
         place = self.folder / f"vm{len(list(self.folder.iterdir()))}"
         place.mkdir()
-        with self.served(script, api) as (_, worker), worker.opened(order) as reaches:
+        with self.served(script, api) as (_, worker), worker.opened(order, nowhere) as reaches:
             port = reaches[0].address_port
             self.guest = HostGuest(place, {"STANDS_FOR": f"http://127.0.0.1:{port}", **self.env})
             self.guest.install()
@@ -200,18 +200,18 @@ def test_no_vm_with_a_secret_is_opened_for_it(world: World, step: dict[str, Any]
     made = cli_order()
     order = replace(made, leg=replace(made.leg, step=replace(made.leg.step, **step)))
 
-    with world.served([]) as (_, worker), pytest.raises(BadInput, match="has a secret"), worker.opened(order):
+    with world.served([]) as (_, worker), pytest.raises(BadInput, match="has a secret"), worker.opened(order, nowhere):
         pytest.fail("it was opened")
 
 
 def test_the_way_to_the_model_ends_with_the_block_and_our_loop_needs_none(world: World) -> None:
     plain = cli_order(rule=replace(RULE, cli=None))
     with world.served([]) as (doors, worker):
-        with worker.opened(cli_order()) as reaches:
+        with worker.opened(cli_order(), nowhere) as reaches:
             port = doors.ends[0].port
             assert reaches == (Reach(host="model", port=80, address="127.0.0.1", address_port=port),)
         assert doors.ends == ()
-        with worker.opened(plain) as none:
+        with worker.opened(plain, nowhere) as none:
             assert none == ()
             assert doors.ends == ()
         end = worker.work(cli_order(), MemoryGuest(), world.journal, world.redactor, world.shown.append, lambda: False)

@@ -17,12 +17,12 @@ from engine.agents.work import AgentWork
 from engine.domain import archive
 from engine.domain.agent import AgentEnd, AgentRule, Api, Budget, Guest, Usage
 from engine.domain.ports import Ending, Reach
-from engine.domain.runbook import Access, ArtefactRule
+from engine.domain.runbook import Access, ArtefactRule, ScriptStep
 from engine.domain.runners import Order
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.agent import AgentRunner
 from engine.secrets.redact import Redactor
-from tests.doubles.agents import MemoryJournal, agent_order
+from tests.doubles.agents import MemoryJournal, agent_order, nowhere
 from tests.integration.agents.doors import MODEL, model, proxy
 from tests.integration.agents.provider import KEY
 from tests.integration.runtime.harness import task
@@ -112,7 +112,8 @@ def step_order(name: str) -> Order:
         model="careful", cli="codex", budget=Budget(requests=8, tokens=120_000, calls=0), context=("disks.md",)
     )
     made = agent_order(rule, timeout_s=600)
-    step = replace(  # type: ignore[type-var]  # it is a script step
+    assert isinstance(made.leg.step, ScriptStep)
+    step = replace(
         made.leg.step,
         image=codex.NAME,
         memory_mb=768,
@@ -151,7 +152,7 @@ def test_codex_works_a_step_and_the_real_key_is_nowhere_in_its_vm(
             token = guest.read("/step/.cli/token", 100).decode()
             found.extend(guest.run(("sh", "-c", search(secret)), 120, 10_000).stdout for secret in (KEY, token))
 
-        with worker.opened(order) as reaches:
+        with worker.opened(order, nowhere) as reaches:
             vm = AgentRunner().task(replace(order, reaches=reaches), ())
             result = hypervisor.attend(vm, redactor, shown.append, work)
 

@@ -31,6 +31,7 @@ from engine.domain.errors import Unavailable
 from engine.domain.gate import ExprCheck, Facts, Sample
 from engine.domain.ports import Reach, Redactor
 from engine.domain.runners import Agents, Order
+from engine.domain.standing import Standing
 from engine.domain.states import Verdict
 from engine.gates import expr
 from engine.proving.kinds.port import no_probe
@@ -50,7 +51,7 @@ class ByHand:
     act: Act
     metrics: Metrics
 
-    def opened(self, order: Order) -> AbstractContextManager[tuple[Reach, ...]]:
+    def opened(self, order: Order, standing: Callable[[], Standing]) -> AbstractContextManager[tuple[Reach, ...]]:
         """Nothing."""
         return nullcontext(())
 

@@ -13,6 +13,7 @@ from engine.simulation.explore import simulate
 from engine.simulation.outside import AsItIs, SimulatedVms, Will
 from engine.simulation.stage import Stage
 from engine.store.memory import memory
+from tests.doubles.agents import nowhere
 from tests.integration.simulation.short import INPUTS, by_an_agent, short
 from tests.unit.runtime.orders import STEP, order
 
@@ -46,7 +47,7 @@ def test_an_attended_vm_does_what_was_chosen_and_is_worked_in_only_if_it_lives(w
 def test_agents_of_a_simulation_are_agents_and_need_no_vm() -> None:
     agents: Agents = SimulatedAgents()
 
-    with agents.opened(order(STEP)) as reaches:
+    with agents.opened(order(STEP), nowhere) as reaches:
         assert reaches == ()
     for act in (
         lambda: NoGuest().run(("x",), 1, 1),

@@ -21,7 +21,9 @@ class Answering:
         self.body, self.status = body, status
         self.asked: list[tuple[str, float, Mapping[str, str] | None]] = []
 
-    def __call__(self, url: str, timeout_s: float, params: Mapping[str, str] | None = None, /) -> web.Answer:
+    def __call__(
+        self, url: str, timeout_s: float, params: Mapping[str, str] | None = None, ca: str | None = None, /
+    ) -> web.Answer:
         self.asked.append((url, timeout_s, params))
         body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
         return web.Answer(status=self.status, body=body, ms=1)
