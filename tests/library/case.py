@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from demo.world.service import Service
 from demo.world.target import Target
@@ -20,10 +21,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bad:
-    """A variant that must not reach production: what is wrong with it, and the gate (and its check) that says so."""
+    """A variant that must not reach production: what is wrong with it, and the gate (and its check) that says so.
+
+    `tapes`: what the models of its agents say instead.
+    """
 
     name: str
-    edits: tuple[Edit, ...]
+    edits: tuple[Edit, ...] = ()
+    tapes: Path | None = None
     gate: str
     check: str
 
@@ -35,7 +40,7 @@ class Case:
     `gone` looks at production by the test's own login and says whether the fault is gone; `ripe` whether it has come so
     far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
-    `secrets`: what else lies in Vault, full API path -> fields.
+    `secrets`: what else lies in Vault, full API path -> fields. `tapes`: what the models of its agents say; None: no agent.
     """
 
     runbook: str
@@ -47,3 +52,4 @@ class Case:
     ripe: Callable[[Target], bool] = lambda _target: True
     still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tapes: Path | None = None
