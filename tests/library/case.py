@@ -40,7 +40,7 @@ class Case:
     `gone` looks at production by the test's own login and says whether the fault is gone; `ripe` whether it has come so
     far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
-    `secrets`: what else lies in Vault, full API path -> fields. `tapes`: what the models of its agents say; None: no agent.
+    `secrets`: what else lies in Vault, full API path -> fields. `tapes`: what the models of its agents say, if any.
     """
 
     runbook: str

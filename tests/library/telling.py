@@ -77,7 +77,7 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
         headers = {"Authorization": f"Bearer {world.alert_token}"}
         assert box.service.receive("alertmanager", headers, _alert(case))
         run = _to_the_end(box)
-        assert not (models and models.refused), models.refused
+        assert models is None or not models.refused, models.refused
         return Told(
             run=run,
             untouched=_state(case, production) == before,
