@@ -23,12 +23,12 @@ class Edit:
 class Bad:
     """A variant that must not reach production: what is wrong with it, and the gate (and its check) that says so.
 
-    `tapes`: what the models of its agents say instead.
+    `tapes`: what the models of its agents say instead of the case's.
     """
 
     name: str
     edits: tuple[Edit, ...] = ()
-    tapes: Path | None = None
+    tapes: tuple[Path, ...] = ()
     gate: str
     check: str
 
@@ -52,4 +52,4 @@ class Case:
     ripe: Callable[[Target], bool] = lambda _target: True
     still: str = "true"
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    tapes: Path | None = None
+    tapes: tuple[Path, ...] = ()

@@ -12,15 +12,16 @@ from tests.library import service_down
 from tests.library.case import Bad
 
 TAPES = Path(__file__).with_name("tapes") / "service-down-agent"
+DIAGNOSE = TAPES / "diagnose.yaml"
 
 CASE = replace(
     service_down.CASE,
     runbook="service-down-agent",
-    tapes=TAPES / "mends",
+    tapes=(DIAGNOSE, TAPES / "fix.yaml"),
     bad=(
         Bad(
             name="the agent writes another currency, and says that it did not",
-            tapes=TAPES / "other-currency",
+            tapes=(DIAGNOSE, TAPES / "another-currency.yaml"),
             gate="tests-pass",
             check="answers",
         ),

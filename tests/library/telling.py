@@ -17,7 +17,7 @@ from demo.stage import ROOT
 from demo.world import image as target_image
 from demo.world.target import PRODUCTION, Target
 from demo.world.world import World
-from engine.agents.replay import ReplayServer, read_tape
+from engine.agents.replay import ReplayServer, Tape, read_tape
 from engine.domain.incident import Person, RunView
 from engine.domain.runbook import ScriptStep
 from engine.domain.states import RunState
@@ -134,13 +134,13 @@ def _settings(home: Path, shelf: Path, images: Path, world: World) -> Settings:
 @contextlib.contextmanager
 def _models(case: Case, bad: Bad | None, settings: Settings) -> Iterator[ReplayServer | None]:
     """A server that says what is on the tapes, under every name that a step of an agent asks for, in both formats."""
-    tapes = (bad.tapes if bad else None) or case.tapes
-    if tapes is None:
+    tapes = (bad.tapes if bad else ()) or case.tapes
+    if not tapes:
         yield None
         return
     steps = Shelf(settings.runbooks).read(case.runbook).runbook.steps
     names = sorted({step.agent.model for step in steps if isinstance(step, ScriptStep) and step.agent is not None})
-    with ReplayServer(read_tape(tapes)) as server:
+    with ReplayServer(Tape(tuple(one for path in tapes for one in read_tape(path).recordings))) as server:
         settings.models.write_text(
             "".join(
                 f"{name}: {{api: {api}, model: tape, url: {server.url}}}\n"

@@ -9,7 +9,15 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from engine.domain.states import RunState
-from tests.library import ansible_drift, disk_full, memory_leak, package_upgrade, service_down, service_down_agent
+from tests.library import (
+    ansible_drift,
+    disk_full,
+    disk_full_agent,
+    memory_leak,
+    package_upgrade,
+    service_down,
+    service_down_agent,
+)
 from tests.library.case import Bad, Case
 from tests.library.report import Row
 from tests.library.telling import Told, tell
@@ -17,7 +25,7 @@ from tests.library.telling import Told, tell
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
 
 QUICK = (service_down.CASE, memory_leak.CASE)
-SLOW = (disk_full.CASE, ansible_drift.CASE, package_upgrade.CASE, service_down_agent.CASE)
+SLOW = (disk_full.CASE, ansible_drift.CASE, package_upgrade.CASE, disk_full_agent.CASE, service_down_agent.CASE)
 
 
 def cases() -> Iterator[ParameterSet]:
