@@ -1,7 +1,8 @@
 """How good an agent is at a step: the step run over recorded situations, its gate the evaluator.
 
-Called by `signalbox agent eval`. What is judged is the claim alone: the checks of the step's gate that are `expr` over
-it, and what the situation says is right. What else its gate measures needs a target, and is the runbook's own test.
+Called by `signalbox agent eval`. What is judged is the claim, by the checks of the step's gate that are `expr` over it,
+and claim and left files by what the situation says is right. What else its gate measures needs a target, and is the
+runbook's own test.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from engine.domain.states import Verdict
 
 Claims = Mapping[str, Json]
 Judge = Callable[[ExprCheck, Claims], Sample]
+Condition = Callable[[str, Mapping[str, Json]], Sample]
 Hired = Callable[[Situation, Metrics], AbstractContextManager[Agents]]
 """ Who works in a situation, with these metrics. """
 _WORST_FIRST = (Verdict.ERROR, Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.HELD)
@@ -74,10 +76,14 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What an evaluation needs from elsewhere. `conclude`: holds an output to the step's rule, as in a run."""
+    """What an evaluation needs from elsewhere. `judge`: a check of the gate. `condition`: CEL over these variables.
+
+    `conclude`: holds an output to the step's rule, as in a run.
+    """
 
     hired: Hired
     judge: Judge
+    condition: Condition
     conclude: Callable[[Order, TaskResult], Conclusion]
     redactor: Redactor
     on_output: Callable[[str], None]
@@ -91,7 +97,7 @@ def evaluate(
     dataset: Dataset[Situation, _Worked, None] = Dataset(  # not made generic: pydantic cannot read our recursive Json
         name=f"{snapshot.runbook.name}/{step}",
         cases=[Case(name=situation.name, inputs=situation) for situation in situations],
-        evaluators=[_ByItsGate(claim_checks(snapshot.runbook, step), step, bench.judge)],
+        evaluators=[_ByItsGate(claim_checks(snapshot.runbook, step), step, bench.judge, bench.condition)],
     )
 
     async def all_of_them() -> tuple[Tried, ...]:
@@ -125,9 +131,14 @@ def claim_checks(runbook: Runbook, step: str) -> tuple[ExprCheck, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Worked:
-    """What an agent left. `trouble`: the outcome, when it left no claim."""
+    """What an agent left. `left`: files under /step/out, by path within. `trouble`: the outcome, when it left no claim.
+
+    `nothing`: that it left no file is all the trouble, which may be right.
+    """
 
     claim: Json
+    left: Mapping[str, Json]
+    nothing: bool
     trouble: Outcome | None
     why: str
     usage: Usage
@@ -160,10 +171,13 @@ def _work(order: Order, situation: Situation, bench: Bench, stopped: Callable[[]
         with bench.hired(situation, recorded.metrics) as agents:
             end = agents.work(order, recorded, kept, bench.redactor, bench.on_output, stopped)
         claim, trouble, why = _claim(order, end, recorded, bench)
+        nothing = trouble is Outcome.NO_CLAIM and end.output is not None and _should_leave(order) and not recorded.out
     except SignalboxError as error:
-        claim, trouble, why = None, Outcome.BROKEN, str(error)
+        claim, trouble, why, nothing = None, Outcome.BROKEN, str(error), False
     return _Worked(
         claim=claim,
+        left={path: data.decode("utf-8", "replace") for path, data in recorded.out.items()},
+        nothing=nothing,
         trouble=trouble,
         why=why,
         usage=kept.usage,
@@ -191,6 +205,11 @@ def _claim(order: Order, end: AgentEnd, recorded: Recorded, bench: Bench) -> tup
     return conclusion.output, None if conclusion.ok else Outcome.NO_CLAIM, conclusion.reason
 
 
+def _should_leave(order: Order) -> bool:
+    step, _ = agent_step(order.snapshot.runbook, order.leg.id)
+    return step.produces is not None and step.output is None
+
+
 # -- judging it -------------------------------------------------------------------------------------------------------
 
 
@@ -201,14 +220,15 @@ class _ByItsGate(Evaluator[Situation, _Worked, None]):
     checks: tuple[ExprCheck, ...]
     step: str
     judge: Judge
+    condition: Condition
 
     def evaluate(self, ctx: EvaluatorContext[Situation, _Worked, None]) -> dict[str, Any]:
         """`outcome`, and `gate` where there is a claim that its gate judges."""
         worked = ctx.output
-        if worked.trouble is not None:
+        right = self.condition(ctx.inputs.right, {"out": worked.claim, "left": dict(worked.left)})
+        if worked.trouble is not None and not (worked.nothing and right.verdict is Verdict.HELD):
             return {"outcome": EvaluationReason(worked.trouble.value, worked.why)}
         claims = {self.step: worked.claim}
-        right = self.judge(ExprCheck(id="right", of=self.step, expect=ctx.inputs.right), claims)
         samples = [self.judge(check, claims) for check in self.checks]
         found: dict[str, Any] = {}
         if samples:

@@ -14,7 +14,9 @@ files: {/step/artefact/plan.txt: "..."}    # what lies in the VM beside what the
 right: out.cause == "log_growth" || out.cause == "unknown"
 ```
 
-`right` is CEL over the step's claim (`out`), as in a check of type expr.
+`right` is CEL over the step's claim (`out`), as in a check of type expr, and over the files that it left in /step/out
+(`left`: texts by path within). A step that is to leave files, and claims nothing else, may rightly leave none:
+`size(left) == 0`; in a run that halts it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from engine.domain.gate import ExprCheck, Facts, Sample
 from engine.domain.runbook import Snapshot
 from engine.domain.runners import Agents
 from engine.domain.states import Verdict
-from engine.gates import expr
+from engine.gates import condition, expr
 from engine.proving.kinds.port import no_probe
 from engine.runbooks.shelf import Shelf
 from engine.runtime.runners.agent import AgentRunner
@@ -48,6 +48,7 @@ def tried(
     bench = Bench(
         hired=_replaying(settings, snapshot, step, replay) if replay is not None else _live(settings),
         judge=_judge,
+        condition=lambda expression, variables: condition.judge(expression, variables, {}),
         conclude=AgentRunner().conclude,
         redactor=Redactor(),
         on_output=on_output,

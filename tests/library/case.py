@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from demo.world.image import TARGET
 from demo.world.service import Service
@@ -23,10 +24,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bad:
-    """A variant that must not reach production: what is wrong with it, and the gate (and its check) that says so."""
+    """A variant that must not reach production: what is wrong with it, and the gate (and its check) that says so.
+
+    `tapes`: what the models of its agents say instead of the case's.
+    """
 
     name: str
-    edits: tuple[Edit, ...]
+    edits: tuple[Edit, ...] = ()
+    tapes: tuple[Path, ...] = ()
     gate: str
     check: str
 
@@ -38,9 +43,8 @@ class Case:
     `gone` looks at production by the test's own login and says whether the fault is gone; `ripe` whether it has come so
     far that its alert fires.
     `still`: a command whose output is the same as long as nobody touched production, where its files do not tell.
-    `secrets`: what else lies in Vault, full API path -> fields. `image`: what the targets boot.
-    `secrets`: what else lies in Vault, full API path -> fields. `others` runs what else the steps dial, and gives the
-    entries of the directory for it.
+    `secrets`: what else lies in Vault, full API path -> fields. `image`: what the targets boot. `others` runs what else
+    the steps dial, and gives the entries of the directory for it. `tapes`: what the models of its agents say, if any.
     """
 
     runbook: str
@@ -54,3 +58,4 @@ class Case:
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     image: ImageSpec = TARGET
     others: Callable[[], AbstractContextManager[Mapping[str, object]]] = lambda: nullcontext({})
+    tapes: tuple[Path, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import sys
@@ -18,6 +19,7 @@ from demo.stage import ROOT
 from demo.world import image as target_image
 from demo.world.target import PRODUCTION, Target
 from demo.world.world import World
+from engine.agents.replay import ReplayServer, Tape, read_tape
 from engine.domain.incident import Person, RunView
 from engine.domain.runbook import ScriptStep
 from engine.domain.states import RunState
@@ -70,6 +72,7 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
         production = world.targets[PRODUCTION]
         settings = _settings(folder / "home", shelf, images, world)
         _write_secrets(settings, world, case)
+        models = stack.enter_context(_models(case, bad, settings))
         wait(lambda: case.ripe(production), 120, "the fault to come so far that its alert fires")
         before = _state(case, production)
         box = stack.enter_context(_running(settings))
@@ -77,6 +80,7 @@ def tell(case: Case, folder: Path, images: Path, bad: Bad | None = None) -> Told
         headers = {"Authorization": f"Bearer {world.alert_token}"}
         assert box.service.receive("alertmanager", headers, _alert(case))
         run = _to_the_end(box)
+        assert models is None or not models.refused, models.refused
         return Told(
             run=run,
             untouched=_state(case, production) == before,
@@ -124,6 +128,7 @@ def _settings(home: Path, shelf: Path, images: Path, world: World) -> Settings:
         "HOME": home,
         "RUNBOOKS": shelf,
         "IMAGES": images,
+        "MODELS": home / "models.yaml",
         "SITES": world.sites_file,
         "LIBVIRT_URI": URI,
         "ALERTMANAGER_TOKEN": world.alert_token,
@@ -133,6 +138,25 @@ def _settings(home: Path, shelf: Path, images: Path, world: World) -> Settings:
         "WARM_VMS": 1,
     }
     return load({f"{PREFIX}{name}": str(value) for name, value in names.items()})
+
+
+@contextlib.contextmanager
+def _models(case: Case, bad: Bad | None, settings: Settings) -> Iterator[ReplayServer | None]:
+    """A server that says what is on the tapes, under every name that a step of an agent asks for, in both formats."""
+    tapes = (bad.tapes if bad else ()) or case.tapes
+    if not tapes:
+        yield None
+        return
+    steps = Shelf(settings.runbooks).read(case.runbook).runbook.steps
+    names = sorted({step.agent.model for step in steps if isinstance(step, ScriptStep) and step.agent is not None})
+    with ReplayServer(Tape(tuple(one for path in tapes for one in read_tape(path).recordings))) as server:
+        settings.models.write_text(
+            "".join(
+                f"{name}: {{api: {api}, model: tape, url: {server.url}}}\n"
+                for name, api in zip(names, itertools.cycle(("anthropic", "openai")), strict=False)
+            )
+        )
+        yield server
 
 
 def _alert(case: Case) -> bytes:

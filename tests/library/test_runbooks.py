@@ -14,9 +14,11 @@ from tests.library import (
     certificate_expiry,
     database_connections,
     disk_full,
+    disk_full_agent,
     memory_leak,
     package_upgrade,
     service_down,
+    service_down_agent,
 )
 from tests.library.case import Bad, Case
 from tests.library.report import Row
@@ -31,6 +33,8 @@ SLOW = (
     package_upgrade.CASE,
     certificate_expiry.CASE,
     database_connections.CASE,
+    disk_full_agent.CASE,
+    service_down_agent.CASE,
 )
 
 

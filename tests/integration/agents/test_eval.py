@@ -33,7 +33,7 @@ from engine.domain.ports import Reach, Redactor
 from engine.domain.runners import Agents, Order
 from engine.domain.standing import Standing
 from engine.domain.states import Verdict
-from engine.gates import expr
+from engine.gates import condition, expr
 from engine.proving.kinds.port import no_probe
 from engine.runbooks.shelf import Shelf
 from engine.runtime.runners.agent import AgentRunner
@@ -91,6 +91,7 @@ def _tried(folder: Path, act: Act, *, times: int = 1, **told: str) -> tuple[Trie
     bench = Bench(
         hired=hired,
         judge=judge,
+        condition=lambda expression, variables: condition.judge(expression, variables, {}),
         conclude=AgentRunner().conclude,
         redactor=RealRedactor(),
         on_output=lambda _: None,

@@ -36,7 +36,9 @@ def test_its_vm_is_a_scripts_and_nothing_runs_of_itself() -> None:
     made = RUNNER.task(replace(order(step), site=SITE), (KEY,))
     session.check(made)
     script = ScriptRunner().task(replace(order(step), site=SITE), (KEY,))
-    assert made == replace(script, argv=("true",))
+    [ask] = [file for file in made.files if file not in script.files]
+    assert made == replace(script, argv=("true",), files=(*script.files, ask))
+    assert (ask.path, ask.mode) == ("/usr/local/bin/signalbox", 0o755)
     assert {f"/step/runbook/{path}" for path in FILES} <= {file.path for file in made.files}
     assert "/step/.ssh/config" in {file.path for file in made.files}
     assert made.collect == "/step/out"
