@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pytest
@@ -20,6 +21,7 @@ from engine.domain.agent import AgentEnd, ConversationJournal, Guest
 from engine.domain.gate import ExprCheck, Facts, Json, Sample
 from engine.domain.ports import Reach, Redactor
 from engine.domain.runners import Agents, Order
+from engine.domain.standing import Standing
 from engine.gates import condition, expr
 from engine.proving.kinds.port import no_probe
 from engine.runbooks.shelf import Shelf
@@ -93,9 +95,9 @@ class Says:
     claim: Json
     files: Mapping[str, str]
 
-    def reaches(self, order: Order) -> tuple[Reach, ...]:
+    def opened(self, order: Order, standing: Callable[[], Standing]) -> AbstractContextManager[tuple[Reach, ...]]:
         """Nothing."""
-        return ()
+        return contextlib.nullcontext(())
 
     def work(
         self,
