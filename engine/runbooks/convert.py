@@ -27,7 +27,7 @@ from engine.domain.runbook import (
     Target,
     Tool,
 )
-from engine.runbooks import agent_format, terraform
+from engine.runbooks import agent_format, target_format, terraform
 from engine.runbooks import format as edge
 from engine.runbooks.check_convert import counted, in_shadow
 
@@ -53,7 +53,7 @@ def _input(name: str, rule: edge.InputEdge) -> InputRule:
     return InputRule(name=name, source=rule.from_, pattern=rule.pattern, enum=tuple(rule.enum or ()))
 
 
-def _target(name: str, target: edge.TargetEdge) -> Target:
+def _target(name: str, target: target_format.TargetEdge) -> Target:
     secret = _secret(target.verifier.secret)
     return Target(
         name=name,
@@ -66,14 +66,14 @@ def _target(name: str, target: edge.TargetEdge) -> Target:
     )
 
 
-def _database(login: edge.DatabaseEdge | None) -> DatabaseLogin | None:
+def _database(login: target_format.DatabaseEdge | None) -> DatabaseLogin | None:
     if login is None:
         return None
     grant = Grant(secrets=(_secret(login.secret),))
     return DatabaseLogin(port=login.port, name=login.name, user=login.user, grant=grant)
 
 
-def _secret(secret: edge.SecretEdge) -> SecretRef:
+def _secret(secret: target_format.SecretEdge) -> SecretRef:
     return SecretRef(
         name=secret.name,
         engine=secret.engine,
