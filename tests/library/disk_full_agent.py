@@ -1,4 +1,4 @@
-"""disk-full-agent: as disk-full, but agents diagnose and write the fix; their models say what the demo's do."""
+"""disk-full-agent: as disk-full, but agents diagnose and write the fix; their models say what the demo's tapes say."""
 
 from __future__ import annotations
 
