@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.domain import archive
-from engine.domain.agent import AgentRule
+from engine.domain.agent import CLIS, AgentRule
 from engine.domain.errors import BadInput
 from engine.domain.gate import Json
 from engine.domain.runbook import OutputRule, ScriptStep
@@ -106,6 +106,8 @@ def agent_step(order: Order) -> tuple[ScriptStep, AgentRule]:
     step = order.leg.step
     if not isinstance(step, ScriptStep) or step.agent is None:
         raise BadInput(f"leg {order.leg.id} is no step of an agent", "this is a defect of the engine: report it")
+    if step.agent.cli not in (None, *CLIS):
+        raise BadInput(f"step {step.id}: the coding CLI {step.agent.cli} is not run here", f"name {', '.join(CLIS)}")
     return step, step.agent
 
 
