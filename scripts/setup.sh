@@ -89,6 +89,8 @@ if [ "$what" != demo ]; then
       --target .signalbox/terraform -r scripts/terraform.lock
     echo "$state" >$stamp
   fi
+  [ -f "${SIGNALBOX_CODEX:-.signalbox/codex/openai-codex-0.169.0-linux-x64.tgz}" ] || command -v npm >/dev/null ||
+    echo "There is no package of the Codex CLI; make test-long will fail. npm pack @openai/codex@0.169.0-linux-x64, and name it in SIGNALBOX_CODEX." >&2
   command -v terraform >/dev/null || echo "There is no terraform (1.4 or newer) on the PATH; make test-long will fail. No package has it: bring it." >&2
 fi
 

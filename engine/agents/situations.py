@@ -73,6 +73,8 @@ def agent_step(runbook: Runbook, name: str) -> tuple[ScriptStep, AgentRule]:
     step = agents.get(name)
     if step is None or step.agent is None:
         raise BadInput(f"{runbook.name} has no agent's step {name!r}", f"there is {', '.join(agents) or 'none'}")
+    if step.agent.cli is not None:
+        raise BadInput(f"{name} is worked by {step.agent.cli}, which needs a VM", "evaluate a step of our own loop")
     return step, step.agent
 
 

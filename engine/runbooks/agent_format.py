@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from engine.domain.agent import AgentRule, Budget, CommandRule, LogSource, Tools, Where
 from engine.runbooks.scalars import Edge
@@ -87,6 +87,25 @@ class BudgetEdge(Edge):
     tokens: Tokens = Field(description="tokens in and out together, such as 120k")
     calls: int | None = Field(None, ge=1, le=500, description="calls of its tools; not for a `cli`, which has none")
     usd: float | None = Field(None, ge=0.01, le=100, description="dollars, by the prices of SIGNALBOX_MODELS")
+
+
+class ModelEdge(Edge):
+    """What a step has that a model works: which, by whose hands, and what for."""
+
+    model: ModelName = Field(description="the name of a model of the file SIGNALBOX_MODELS")
+    cli: Literal["codex"] | None = Field(
+        None, description="a coding CLI that works the step in its VM, with no tools but what the VM has"
+    )
+    tools: ToolsEdge = Field(default_factory=ToolsEdge, description="all that it may do")
+    budget: BudgetEdge = Field(description="the most that it may use, such as {requests: 20, tokens: 120k, calls: 40}")
+
+    @model_validator(mode="after")
+    def _calls_are_counted(self) -> ModelEdge:
+        if self.cli is None and self.budget.calls is None:
+            raise ValueError("a budget says how many `calls` of its tools the agent may make, such as calls: 40")
+        if self.cli is not None and self.budget.calls is not None:
+            raise ValueError("nobody counts the calls of a coding CLI: write its budget without `calls`")
+        return self
 
 
 def rule(model: str, context: list[str], tools: ToolsEdge, budget: BudgetEdge, cli: str | None) -> AgentRule:

@@ -155,7 +155,8 @@ def runs(step: ScriptStep) -> str:
 def does(step: ScriptStep) -> str:
     """The script with its arguments, the playbook with what is made of it, what Terraform or an agent is told."""
     if step.agent is not None:
-        return f"an agent of the model {step.agent.model}, told {', '.join((step.script.file, *step.agent.context))}"
+        who = f"{step.agent.cli or 'an agent'} of the model {step.agent.model}"
+        return f"{who}, told {', '.join((step.script.file, *step.agent.context))}"
     if step.tool is Tool.ANSIBLE:
         how = "only shows what it would change" if step.access is Access.READ else "shown first, run, then run again"
         return f"playbook {step.script.file} ({how})"

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from engine.domain import image_names
 from engine.domain.runbook import Limits
-from engine.runbooks.agent_format import BudgetEdge, ModelName, ToolsEdge
+from engine.runbooks.agent_format import ModelEdge
 from engine.runbooks.check_format import Checks
 from engine.runbooks.scalars import (
     Duration,
@@ -194,31 +194,17 @@ class AnsibleEdge(WorkEdge):
     rollback: AnyPlayRollback | None = None
 
 
-class AgentEdge(VmEdge):
+class AgentEdge(VmEdge, ModelEdge):
     """An AI agent looks into something, or writes an artefact for a later step to apply. It changes no target."""
 
     kind: Literal["agent"]
-    model: ModelName = Field(description="the name of a model of the file SIGNALBOX_MODELS")
     prompt: File = Field(description="a file of the runbook's folder: what the agent is told to do")
     context: list[File] = Field(
         default_factory=list, max_length=8, description="files of the runbook's folder that it is told as well"
     )
     access: Literal["none", "read"] = Field(description="what its tools may do to its target; an agent never writes")
-    cli: Literal["codex"] | None = Field(
-        None, description="a coding CLI that works the step in its VM, with no tools but what the VM has"
-    )
-    tools: ToolsEdge = Field(default_factory=ToolsEdge, description="all that it may do")
-    budget: BudgetEdge = Field(description="the most that it may use, such as {requests: 20, tokens: 120k, calls: 40}")
     produces: ProducesEdge | None = None
     output: OutputEdge | None = None
-
-    @model_validator(mode="after")
-    def _calls_are_counted(self) -> AgentEdge:
-        if self.cli is None and self.budget.calls is None:
-            raise ValueError("a budget says how many `calls` of its tools the agent may make, such as calls: 40")
-        if self.cli is not None and self.budget.calls is not None:
-            raise ValueError("nobody counts the calls of a coding CLI: write its budget without `calls`")
-        return self
 
 
 class TerraformEdge(StepEdge):

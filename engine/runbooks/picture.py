@@ -56,7 +56,8 @@ def _does(leg: Leg) -> str:
     if leg.script and step.tool is Tool.ANSIBLE:
         script = f"playbook {script}" + (", check mode only" if step.access is Access.READ else "")
     if step.agent is not None:
-        script = f"agent {step.agent.model} told {script}"
+        worked = f"{step.agent.cli} of {step.agent.model}" if step.agent.cli else f"agent {step.agent.model}"
+        script = f"{worked} told {script}"
     verb = {Access.WRITE: "changes", Access.READ: "reads", Access.NONE: ""}[step.access]
     who = "with terraform" if step.tool is Tool.TERRAFORM else f"as {step.login.user if step.login else 'nobody'}"
     where = f"{verb} {step.target} {who}: " if verb else ""

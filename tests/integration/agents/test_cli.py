@@ -130,15 +130,15 @@ def test_another_model_is_refused_and_the_reason_says_so(world: World) -> None:
     assert world.asked == []
 
 
-def test_its_budget_goes_on_over_attempts_and_its_conversation_begins_anew(world: World) -> None:
-    world.journal.spend(Usage(requests=4, tokens=1000))
+@pytest.mark.parametrize("left", [0, 1])
+def test_its_budget_goes_on_over_attempts_and_its_conversation_begins_anew(world: World, left: int) -> None:
+    world.journal.spend(Usage(requests=5 - left, tokens=1000))
 
     end = world.work([say("", CLAIMS), say("Done.")])
 
     assert end.output is None
     assert "its budget of 5 requests is used up" in end.reason
-    assert len(world.asked) == 1
-    assert len(world.asked[0].turns) == 0
+    assert [len(asked.turns) for asked in world.asked] == [0] * left
 
 
 def test_its_time_is_the_steps(world: World) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from engine.agents.prompt import agent_step
 from engine.agents.proxy import ModelProxy
 from engine.agents.replay import ReplayServer, Request, ScriptedModel, Turn, call, say
 from engine.agents.work import AgentWork
 from engine.domain import archive
 from engine.domain.agent import AgentEnd, AgentRule, Api, Budget, Guest, Usage
 from engine.domain.ports import Ending, Reach
-from engine.domain.runbook import Access, ArtefactRule, ScriptStep
+from engine.domain.runbook import Access, ArtefactRule
 from engine.domain.runners import Order
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.agent import AgentRunner
@@ -112,9 +113,9 @@ def step_order(name: str) -> Order:
         model="careful", cli="codex", budget=Budget(requests=8, tokens=120_000, calls=0), context=("disks.md",)
     )
     made = agent_order(rule, timeout_s=600)
-    assert isinstance(made.leg.step, ScriptStep)
+    of_codex, _ = agent_step(made)
     step = replace(
-        made.leg.step,
+        of_codex,
         image=codex.NAME,
         memory_mb=768,
         target=None,
@@ -131,9 +132,11 @@ def test_codex_works_a_step_and_the_real_key_is_nowhere_in_its_vm(
     """The program as its maker ships it, with a scripted model."""
     codex.build(vm_images)
     shown: list[str] = []
+    shown_at_turn: list[str] = []
     journal, redactor = MemoryJournal(), Redactor()
 
     def says(request: Request) -> Turn:
+        shown_at_turn.append("".join(shown))
         said = [
             say("I look.", call("exec_command", {"cmd": search(KEY), "yield_time_ms": 30_000})),
             say("I fix it.", call("exec_command", {"cmd": f"{FIX} && {CLAIM}", "yield_time_ms": 30_000})),
@@ -167,7 +170,7 @@ def test_codex_works_a_step_and_the_real_key_is_nowhere_in_its_vm(
     assert KEY not in "".join(shown)
     told = [str(entry) for entry in server.requests[1].latest]
     assert any("searched" in text and "/step" not in text for text in told), told
-    assert "> run: " in "".join(shown)
+    assert "> run: " in shown_at_turn[1]  # heard as it comes
     assert journal.conversation.usage.requests == 3
     assert {(row.host, row.port) for row in result.connections if row.allowed} == {("model", 80)}
     assert [row for row in result.connections if not row.allowed] == []  # nothing of it calls home

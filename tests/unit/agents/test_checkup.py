@@ -28,6 +28,15 @@ def wanted(model: str = "careful", microdollars: int | None = None) -> Wanted:
     return Wanted(runbook="disk-full", step="diagnose", rule=AgentRule(model=model, budget=budget))
 
 
+def test_a_cli_needs_a_model_of_its_format(tmp_path: Path) -> None:
+    rule = AgentRule(model="careful", cli="codex", budget=Budget(requests=2, tokens=1000, calls=0))
+    step = Wanted(runbook="disk-full", step="fix", rule=rule)
+
+    [found] = [one for one in checkup.examine(models(tmp_path), [step]) if not one.well and one.part == "models"]
+
+    assert "codex, which speaks openai-responses, and model careful openai" in found.text
+
+
 def sick(found: list[Finding]) -> list[Finding]:
     assert all(bool(finding.remedy) is not finding.well for finding in found)
     return [finding for finding in found if not finding.well]
