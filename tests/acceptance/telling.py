@@ -28,8 +28,8 @@ def stage(
 ) -> Iterator[Stage]:
     """A whole demo, in a folder of its own, for the time of the block.
 
-    `shelf` is where its runbooks come from; `after` looks at what is left when everything was stopped; `agents` diagnose
-    and write the fix.
+    `shelf` is where its runbooks come from; `after` looks at what is left when everything was stopped; `agents`: they
+    diagnose and write the fix.
     """
     begun = time.monotonic()
     progress: list[str] = []
