@@ -223,6 +223,9 @@ def cause_unknown(stage: Stage) -> None:
     must(verdict(stage, "diagnosis-confirmed") is Verdict.INCONCLUSIVE, "the diagnosis gate was not inconclusive")
     must(not attempts(stage, "staging:rehearse"), "something was changed without a diagnosis")
     said(stage, "inconclusive")
+    if stage.agents:
+        said(stage, "You could try")
+        stage.say("the agent said what it looked at, what is likely and what one could try")
     decide(stage, asked, Decision.TAKE_OVER)
     until(stage, lambda: run(stage).state is RunState.TAKEN_OVER, "automation to end")
     close(stage)

@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bot.views import advice, escape, marks, story
+from bot.views import advice, escape, marks, story, transcript
 from bot.views.limits import MAX_TEXT, Json, check_message, check_modal
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ _slack.filters.update(
     fit=escape.fit,
     emoji=marks.emoji,
 )
-_slack.globals.update(story=story, advice=advice)
+_slack.globals.update(story=story, advice=advice, transcript=transcript)
 
 _pages = Environment(
     loader=FileSystemLoader(HERE / "pages"),

@@ -20,11 +20,16 @@ EVERY_S = 0.1
 
 @contextmanager
 def stage(
-    fault: Fault = Fault.NONE, shelf: Path | None = None, after: Callable[[Stage], None] = lambda _stage: None
+    fault: Fault = Fault.NONE,
+    shelf: Path | None = None,
+    after: Callable[[Stage], None] = lambda _stage: None,
+    *,
+    agents: bool = False,
 ) -> Iterator[Stage]:
     """A whole demo, in a folder of its own, for the time of the block.
 
-    `shelf` is where its runbooks come from; `after` looks at what is left when everything was stopped.
+    `shelf` is where its runbooks come from; `after` looks at what is left when everything was stopped; `agents`: they
+    diagnose and write the fix.
     """
     begun = time.monotonic()
     progress: list[str] = []
@@ -34,7 +39,7 @@ def stage(
         sys.stdout.write(f"{progress[-1]}\n")
 
     with tempfile.TemporaryDirectory(prefix="signalbox-", ignore_cleanup_errors=True) as folder:
-        made = Stage(fault, say, folder=Path(folder))
+        made = Stage(fault, say, folder=Path(folder), agents=agents)
         if shelf is not None:
             made.shelf = shelf
         try:
@@ -47,7 +52,7 @@ def stage(
 
 
 def _tails(folder: Path) -> Iterator[str]:
-    for name in ("signalbox.log", "workspace.log"):
+    for name in ("signalbox.log", "workspace.log", "models.log"):
         path = folder / name
         yield f"the end of {name}:"
         yield path.read_text(errors="replace")[-TAIL:] if path.exists() else "it was not written"
