@@ -40,8 +40,14 @@ except OSError as error:
     print("%s: %s" % (sys.argv[1], error.strerror), file=sys.stderr)
     sys.exit(127)
 """
+_BEFORE = ("/usr/bin/python3", "-IS", "-c", _HIDE)
 
 
 def keyless(argv: tuple[str, ...]) -> tuple[str, ...]:
     """The command that runs this one so. It exits 127 for a program that is not there, 125 where nothing was run."""
-    return ("/usr/bin/python3", "-IS", "-c", _HIDE, *argv)
+    return (*_BEFORE, *argv)
+
+
+def plain(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command itself, of one that runs so or not."""
+    return argv[len(_BEFORE) :] if argv[: len(_BEFORE)] == _BEFORE else argv

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from engine.agents.keyless import plain
 from engine.agents.situations import Situation
 from engine.agents.toolbox import ON_TARGET
 from engine.domain.agent import CallState, CommandResult, Conversation, LogSource, ToolCall, Usage, Where
@@ -36,6 +37,7 @@ class Recorded:
 
     def run(self, argv: tuple[str, ...], timeout_s: float, output_limit: int) -> CommandResult:  # noqa: ARG002 - the port
         """See `Guest.run`. No file is a link."""
+        argv = plain(argv)
         if argv[0] == REALPATH:
             return CommandResult(code=0, stdout=f"{argv[-1]}\n", stderr="")
         on, asked = Where.VM, argv

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from engine.agents.keyless import keyless
+from engine.agents.keyless import plain
 from engine.agents.proxy import Threshold
 from engine.agents.replay import ReplayServer
 from engine.agents.replay.conversation import Model
@@ -55,10 +55,6 @@ def agent_order(rule: AgentRule = RULE, output: OutputRule | None = OUTPUT, **mo
     return replace(made, snapshot=replace(made.snapshot, files=FILES))
 
 
-HIDDEN = keyless(())
-""" What stands before a command that runs in the VM: it sees no key. """
-
-
 class WorkerDied(BaseException):
     """What a killed worker is to a test: nothing of ours catches it."""
 
@@ -80,7 +76,7 @@ class MemoryGuest:
         """Its scripted answer; `realpath` finds no links."""
         if self.gone:
             raise Unavailable("the VM is gone")
-        argv = argv[len(HIDDEN) :] if argv[: len(HIDDEN)] == HIDDEN else argv
+        argv = plain(argv)
         if Path(argv[0]).name == "realpath":
             return CommandResult(code=0, stdout=argv[-1] + "\n", stderr="")
         self.ran.append(argv)
