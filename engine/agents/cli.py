@@ -65,7 +65,7 @@ def work(
     if why:
         return AgentEnd(reason=bounded(redactor(why), MAX_TEXT))
     if step.output is not None:
-        return AgentEnd(output=cleaned(_claim(guest), redactor))
+        return AgentEnd(output=_claim(guest, redactor))
     if not report.last.strip():
         return AgentEnd(reason="it said nothing")
     return AgentEnd(output=bounded(redactor(report.last), MAX_TEXT))
@@ -110,13 +110,12 @@ def _why_none(result: CommandResult, error: str) -> str:
     return (result.reason or f"codex ended with exit code {result.code}") + (f": {said}" if said else "")
 
 
-def _claim(guest: Guest) -> Json:
-    """What it wrote down as its output; raises BadInput."""
-    try:
-        claim: Json = json.loads(guest.read(CLAIM, MAX_CLAIM), parse_constant=_no_number)
+def _claim(guest: Guest, redactor: Redactor) -> Json:
+    """What it wrote down as its output, redacted; raises BadInput."""
+    try:  # cleaning too: it gives up earlier than the reader, where one thing lies in another in another
+        return cleaned(json.loads(guest.read(CLAIM, MAX_CLAIM), parse_constant=_no_number), redactor)
     except (ValueError, RecursionError):
         raise BadInput(f"{CLAIM} is not JSON", "the CLI must write its output there as JSON") from None
-    return claim
 
 
 def _no_number(name: str) -> Json:

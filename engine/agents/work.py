@@ -83,7 +83,7 @@ class AgentWork:
         try:
             step, rule = prompt.agent_step(order)
             ends_at = time.monotonic() + step.timeout_s
-            told = prompt.of(order, self._agents_md())
+            told = prompt.of(order, self._rules())
             so_far, ways = journal.so_far(), self._ways.get(order.attempt_id, NO_WAYS)
             if ways.given is not None:
                 guest.write(GIVEN, json.dumps(dataclasses.asdict(ways.given)).encode())
@@ -104,6 +104,12 @@ class AgentWork:
         if end.reason:
             transcript.note(f"ended: {end.reason}")
         return end
+
+    def _rules(self) -> str:
+        try:
+            return self._agents_md()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"the installation's agents.md cannot be read: {error}", "mend the file, retry") from None
 
     def _talk(
         self,

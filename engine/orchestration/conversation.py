@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.coordination import standing
+from engine.coordination import calls, standing
 from engine.coordination.machine import MACHINE
 from engine.domain.agent import CallRecord, CallState, Conversation, ToolCall, Usage
 from engine.domain.errors import Conflict, Refused, Unavailable
@@ -103,8 +103,7 @@ class AttemptConversation:
                 raise Refused(f"the call {call.id[:80]} was there before ({row.state}): it is not made again")
             if (row.tool, row.args) != (call.tool, dict(call.args)):
                 raise Refused(f"the call {call.id[:80]} is not the one that a person was asked about")
-            if conversations.answers(session, talk.id).get(call.id) is not ApprovalState.CONSUMED:
-                raise Refused(f"nobody said yes to the call {call.id[:80]}")
+            self._must_be_allowed(session, row)
             row.state, row.begun_at = CallState.BEGUN, now
 
     def end(self, call: ToolCall, state: CallState, answer: str) -> None:
@@ -147,6 +146,19 @@ class AttemptConversation:
         if row is None:
             raise Unavailable("this conversation is closed, or was not begun")
         return row
+
+    def _must_be_allowed(self, session: Session, row: models.AgentCall) -> None:
+        """A yes that outlived the attempt which used it is to the order that people saw, and to no other."""
+        yes = conversations.last_question(session, row.id)
+        if yes is None or yes.state is not ApprovalState.CONSUMED:
+            raise Refused(f"nobody said yes to the call {row.call_id[:80]}")
+        attempt = runs.get_attempt(session, self.run_id, self.attempt_id)
+        if yes.order_digest != calls.digest_of(attempt.order_digest, row):
+            raise Refused(
+                f"the order (target, grants, inputs, image) that a person said yes to for the call {row.call_id[:80]} "
+                "is not the one that is made now",
+                "retry asks anew",
+            )
 
     def _tell_refusal(self, session: Session, run: models.Run, call: ToolCall, why: str) -> None:
         if conversations.refusals_told(session, run.id) >= REFUSALS_TOLD:

@@ -117,6 +117,12 @@ def refusals_told(session: Session, run_id: str) -> int:
     return session.scalar(query) or 0
 
 
+def last_question(session: Session, agent_call_id: str) -> models.Approval | None:
+    """The newest question about a call, by our id of it."""
+    query = sa.select(models.Approval).where(models.Approval.agent_call_id == agent_call_id)
+    return session.scalar(query.order_by(models.Approval.requested_at.desc()).limit(1))
+
+
 def answers(session: Session, conversation_id: str) -> Mapping[str, ApprovalState]:
     """What became of the question about each call that people were asked about, by the provider's id."""
     asked = (

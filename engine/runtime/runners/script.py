@@ -25,6 +25,8 @@ from engine.runtime.runners import ssh
 HOME = "/step"
 OUT = f"{HOME}/out"
 MAX_OUTPUT_LINE = 64 * 1024
+MAX_OUTPUT_NESTED = 32
+""" One thing in another in another: whoever shows or keeps it walks into it, and a deeper one would break them. """
 MAX_PREVIEW = 2500
 
 
@@ -188,8 +190,19 @@ def _output(step: ScriptStep, result: TaskResult, who: str) -> dict[str, Json] |
         raise BadInput("the last line is not JSON") from None
     if not isinstance(value, dict):
         raise BadInput("the last line is JSON but not an object")
+    if _nested(value) > MAX_OUTPUT_NESTED:
+        raise BadInput(f"the last line is nested more than {MAX_OUTPUT_NESTED} deep")
     _conform(step.output, value)
     return value
+
+
+def _nested(value: Json) -> int:
+    """How many lists and objects lie in one another."""
+    depth, layer = 0, [value]
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        depth += 1
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _conform(rule: OutputRule, value: dict[str, Any]) -> None:

@@ -158,6 +158,7 @@ def test_without_a_rule_its_last_words_are_its_output(world: World) -> None:
         ("echo '{' > claim.json", "is not JSON"),
         ("echo NaN > claim.json", "is not JSON"),
         ("yes '[' | tr -d '\\n' | head -c 60000 > claim.json", "is not JSON"),
+        ("for side in '[' ']'; do yes $side | tr -d '\\n' | head -c 700; done > claim.json", "is not JSON"),
         ("yes | head -c 70000 > claim.json", "is longer than"),
     ],
 )

@@ -94,6 +94,16 @@ def test_calls_of_one_answer_are_made_in_turn(world: World, api: Api) -> None:
     assert world.journal.heard[2:6] == ["begun call_1_1", "done call_1_1", "begun call_1_2", "done call_1_2"]
 
 
+def test_rules_that_do_not_read_are_the_reason(world: World) -> None:
+    """Not a defect, after which another attempt would begin: nobody works without them, and a person hears why."""
+    worker = AgentWork(world.doors, b"caf\xe9".decode)
+
+    end = worker.work(agent_order(), world.guest, world.journal, world.redactor, world.shown.append, lambda: False)
+
+    assert end.output is None
+    assert "agents.md cannot be read" in end.reason
+
+
 def test_an_output_that_does_not_fit_may_be_mended(world: World) -> None:
     """The model is told what is wrong."""
     wrong = call("finish", {"cause": "gremlins"})

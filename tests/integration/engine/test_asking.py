@@ -25,7 +25,7 @@ from tests.integration.engine.an_agent import (
     talks,
 )
 from tests.integration.engine.conftest import ANA, BEN, CLEO, Box
-from tests.integration.engine.test_approval import TAMPERINGS, artefact
+from tests.integration.engine.test_approval import TAMPERINGS, address, arguments, artefact, image
 from tests.integration.engine.test_crash import Killed
 
 CHANGED = tuple(tamper for tamper in TAMPERINGS if tamper is not artefact)
@@ -76,6 +76,25 @@ def test_a_yes_outlives_the_worker_that_died_before_the_call(box: Box, agents: F
 
     assert diagnoses(box) == [AttemptState.PAUSED, AttemptState.LOST, AttemptState.FINISHED]
     assert box.hypervisor.guest.heard.count(("systemctl", "status", "x")) == 1
+
+
+@pytest.mark.parametrize("tamper", [arguments, image, address], ids=lambda tamper: tamper.__name__)
+def test_a_yes_that_outlived_a_worker_is_to_the_order_that_was_shown(
+    box: Box, agents: FakeAgents, tamper: Callable[[Box], None]
+) -> None:
+    token = asking(box, agents)
+    box.service.approve(token, ANA, yes=True)
+    box.hypervisor.behaviour["diagnose"] = dies
+    with pytest.raises(Killed):
+        box.go()
+    del box.hypervisor.behaviour["diagnose"]
+    tamper(box)
+    box.restart()
+    box.go()
+
+    assert box.run().state is RunState.HALTED
+    assert "is not the one that is made now" in box.run().escalations[-1].why
+    assert ("systemctl", "status", "x") not in box.hypervisor.guest.heard
 
 
 def test_a_yes_is_not_used_twice_when_the_worker_dies_in_the_call(box: Box, agents: FakeAgents) -> None:

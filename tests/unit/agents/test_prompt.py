@@ -65,10 +65,9 @@ def test_a_context_file_that_is_not_there_is_told() -> None:
         prompt.of(order, "")
 
 
-def test_a_coding_cli_is_not_taken_for_our_loop() -> None:
-    """A step that names one is not worked by something else in its place."""
-    with pytest.raises(BadInput, match="coding CLI pi"):
-        prompt.of(agent_order(replace(RULE, cli="pi")), "")
+def test_a_coding_cli_is_told_where_it_leaves_its_output() -> None:
+    """It has no tool of ours to say it with."""
+    assert prompt.CLAIM in prompt.of(agent_order(replace(RULE, cli="codex")), "").instructions
 
 
 def test_the_output_is_typed_by_the_steps_rule() -> None:

@@ -77,6 +77,11 @@ def test_the_claim_is_the_last_line_and_held_to_the_rule() -> None:
         ({"cause": "logs", "x": float("nan")}, "the last line is not JSON"),
         ({"cause": "logs", "x": "\ud800"}, "the last line is not JSON"),
         ({"cause": "logs", "x": "x" * 70_000}, "the last line is longer than 65536 bytes"),
+        ({"cause": "logs", "x": json.loads("[" * 32 + "]" * 32)}, "the last line is nested more than 32 deep"),
+        (
+            {"cause": "logs", "x": json.loads('{"a":' * 600 + "1" + "}" * 600)},
+            "the last line is nested more than 32 deep",
+        ),
     ],
 )
 def test_a_claim_that_does_not_conform_is_no_claim(claim: object, why: str) -> None:
