@@ -1,4 +1,4 @@
-"""An installation on a database of its own. SQLite is enough: what Postgres holds besides is shown beside the engine."""
+"""An installation on a database of its own. SQLite is enough: Postgres is shown beside the engine."""
 
 from __future__ import annotations
 

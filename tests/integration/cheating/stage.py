@@ -5,7 +5,7 @@ and the messages that people see in the channel. Models, VMs, targets and Slack 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +62,7 @@ careful:
   key_file: key
   price: {{input: 10, output: 10}}
 """
-Script = list[Turn | Call] | Callable[[Request], Turn | Call]
+Script = Sequence[Turn | Call] | Callable[[Request], Turn | Call]
 HONEST: Script = [call("finish", FOUND)]
 FIXES: Script = [call("write", {"path": "/step/out/fix.json", "content": MENDS}), call("finish", {"did": "a fix"})]
 
@@ -195,7 +195,7 @@ class Stage:
         return asyncio.run(_delivered(self.box))
 
     def production_is_untouched(self) -> bool:
-        """No attempt on it, no mended target, and nobody was asked to allow one or it was not answered."""
+        """No attempt on it, and nothing was applied to it."""
         return "production" not in self.box.hypervisor.ran and "production" not in self.shop.mended
 
 
@@ -219,10 +219,10 @@ def stage(
     fixes: Script = FIXES,
     *,
     budget: Budget = BUDGET,
-    timeout_s: float = 90,
+    timeout_s: int = 90,
     mount: str = "/srv",
 ) -> Iterator[Stage]:
-    """The toy, two of whose steps are agents': one diagnoses, the other writes the fix. `mount`: what an alert may say."""
+    """The toy, with two agents: one diagnoses, the other writes the fix. `mount`: what an alert may say."""
     shop = Shop()
     box.shelf.runbook = cheated(budget, timeout_s, mount)
     box.hypervisor, box.gates = shop, Measuring(shop)
@@ -247,7 +247,7 @@ def stage(
         yield Stage(box, shop, server)
 
 
-def cheated(budget: Budget, timeout_s: float, mount: str) -> Runbook:
+def cheated(budget: Budget, timeout_s: int, mount: str) -> Runbook:
     """The toy with agents in its steps `diagnose` and `fix`."""
     rule = AgentRule(model="careful", budget=budget, tools=TOOLS)
     output = OutputRule(required=("cause",), enums={"cause": ("log_growth", "unknown")})

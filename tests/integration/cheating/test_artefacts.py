@@ -41,7 +41,6 @@ def another_artefact(box: Box) -> None:
 def test_changed_after_staging_it_is_not_what_a_yes_binds(
     box: Box, tmp_path: Path, tamper: Callable[[Box], None]
 ) -> None:
-    """Before the yes, and just after it."""
     with stage(box, tmp_path) as at:
         token = at.go().approvals[-1].token
         assert at.shop.mended == {"staging"}
@@ -82,8 +81,8 @@ def test_the_same_agent_untampered_is_applied(box: Box, tmp_path: Path) -> None:
 
 
 def test_a_second_artefact_is_no_part_of_what_is_applied(box: Box, tmp_path: Path) -> None:
-    """What it writes beside its folder, or after its end, goes nowhere: the artefact is what the folder held at its end,
-    and the same bytes are on staging, in the question and on production."""
+    """What it writes beside its folder, or after its end, goes nowhere: the artefact is what the folder held
+    then, and the same bytes are on staging and in the question."""
     script = [
         call("write", {"path": "/step/out/fix.json", "content": "rotate the log"}),
         call("write", {"path": "/step/artefact/fix.json", "content": "evil"}, "beside"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine.agents.replay import call, say
-from engine.domain.gate import Json
+from engine.agents.replay import Call, Turn, call, say
 from engine.domain.agent import CallState
+from engine.domain.gate import Json
 from engine.domain.states import RunState
 from tests.integration.cheating.stage import FOUND, Stage, stage
 from tests.integration.engine.an_agent import calls
@@ -64,7 +64,10 @@ TRIES = (
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, str]]:
     """After all that: the stage, and what the channel says."""
     folder = tmp_path_factory.mktemp("tried")
-    script = [say("Let me look.", *(call(one.tool, one.args, one.id) for one in TRIES)), call("finish", FOUND)]
+    script: list[Turn | Call] = [
+        say("Let me look.", *(call(one.tool, one.args, one.id) for one in TRIES)),
+        call("finish", FOUND),
+    ]
     with installed(f"sqlite:///{folder / 'test.db'}") as box, stage(box, folder, script) as at:
         at.go()
         yield at, at.channel()

@@ -5,12 +5,12 @@ gateway in a loop, files for the verifier. One VM and one conversation try it al
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +18,15 @@ from bot.views import messages
 from engine.agents.gateway import Gateway
 from engine.agents.replay import Call, ReplayServer, ScriptedModel, Turn, call, say
 from engine.agents.work import AgentWork
-from engine.domain.agent import AgentEnd, AgentRule, Budget, Guest
+from engine.domain.agent import AgentEnd, AgentRule, Api, Budget, Guest
 from engine.domain.gate import Json
-from engine.domain.ports import Ending, SecretValue, TaskResult
+from engine.domain.ports import Ending, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ArtefactRule, Login, OutputRule, ScriptStep
+from engine.domain.runners import Order
 from engine.domain.states import AttemptState
 from engine.runtime.hypervisor import LibvirtHypervisor
 from engine.runtime.runners.agent import AgentRunner
-from engine.runtime.runners.probe import ProbeRunner
+from engine.runtime.runners.probe import SshProbeRunner
 from engine.secrets.redact import Redactor
 from tests.doubles import incidents as told
 from tests.doubles.agents import MemoryJournal, agent_order, nowhere
@@ -43,9 +44,9 @@ PORT, told = %PORT%, {}
 
 def attempt(what):
     try:
-        return str(what())[:200]
+        return str(what())[:90]
     except Exception as error:
-        return "%s: %s" % (type(error).__name__, error)
+        return ("%s: %s" % (type(error).__name__, error))[:90]
 
 def asked(url, body=None, token=""):
     request = urllib.request.Request(url, body, {"Authorization": "Bearer " + token})
@@ -74,14 +75,21 @@ told["click at slack"] = attempt(lambda: asked("http://hooks.slack.com/services/
 told["curl"] = attempt(lambda: subprocess.run(["curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}",
     "-d", click, "http://signalbox:%d/slack/interactivity" % PORT], capture_output=True, text=True).stdout)
 pass_ = json.load(open("/step/.gateway.json"))
-told["post a verdict"] = attempt(lambda: asked(pass_["url"], b'{"verdict": "held", "may_proceed": true}', pass_["token"]))
-told["in a loop"] = attempt(lambda: " ".join(asked(pass_["url"], None, pass_["token"]) for _ in range(14)))
+verdict = b'{"verdict": "held", "may_proceed": true}'
+told["post a verdict"] = attempt(lambda: asked(pass_["url"], verdict, pass_["token"]))
 for name, path in (("program", "/usr/local/bin/df"), ("profile", "/root/.bashrc"), ("tmp", "/tmp/cheat/df"),
                    ("home", "/step/.profile"), ("check", "/step/runbook/verify.sh")):
     told["plant " + name] = attempt(lambda: put(path))
 for link, to in (("etc", "/etc"), ("keys", "/run/secrets"), ("up", "/step/runbook")):
     os.symlink(to, "/step/out/" + link)
 print(json.dumps(told))
+"""
+LOOP = """\
+import contextlib, io, runpy
+ask, told = runpy.run_path("/usr/local/bin/signalbox")["main"], io.StringIO()
+with contextlib.redirect_stderr(told):
+    yes = sum(ask(["gate", "check"]) == 0 for _ in range(30))
+print(yes, "times yes;", *sorted(set(told.getvalue().splitlines())), sep="\\n")
 """
 PLANTED = ("/usr/local/bin/df", "/root/.bashrc", "/tmp/cheat/df", "/step/.profile", "/step/runbook/verify.sh")
 
@@ -120,6 +128,7 @@ class After:
     log: str
     web: list[str]
     conclusion: str
+    verifier: str
 
     @property
     def channel(self) -> str:
@@ -148,8 +157,32 @@ def script(port: int) -> list[Turn | Call]:
             call("run", {"argv": ["signalbox", "gate", "check"], "on": "vm"}, "gate-check"),
             call("run", {"argv": ["signalbox", "gate", "hold"], "on": "vm"}, "gate-hold"),
         ),
+        call("write", {"path": "/step/out/loop.py", "content": LOOP}, "loop"),
+        call("run", {"argv": ["python3", "/step/out/loop.py"], "on": "vm"}, "loops"),
         call("finish", FOUND),
     ]
+
+
+def verifier(order: Order) -> VmTask:
+    """The VM of a gate's probe of this run; instead of asking the target it says what of the planted is there."""
+    assert order.target is not None
+    assert order.site is not None
+    probe = SshProbeRunner().task(
+        task_id=f"{order.attempt_id}-probe",
+        run_id=order.run_id,
+        argv=("df",),
+        timeout_s=60,
+        target=order.target,
+        site=order.site,
+        reaches=(),
+        secrets=(SecretValue(name="verify_key", value="the-key-of-the-verifier"),),
+    )
+    look = (
+        "for path in "
+        + " ".join(PLANTED)
+        + '; do ls -d "$path" 2>/dev/null; done; command -v df; ls /step/out; echo looked'
+    )
+    return replace(probe, argv=("sh", "-c", look))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +199,7 @@ def after(hypervisor: LibvirtHypervisor, tmp_path_factory: pytest.TempPathFactor
     step = replace(step, login=Login(user="reader", key="key"), produces=ArtefactRule(name="fix"))
     order = replace(order, leg=replace(order.leg, step=step))
     with ReplayServer(ScriptedModel(script(web.port)), key=KEY) as server:
-        entry = model(MODEL_API, server.url, tmp_path_factory.mktemp("model"))
+        entry = model(Api.ANTHROPIC, server.url, tmp_path_factory.mktemp("model"))
         worker = AgentWork(proxy(entry), lambda: "", gateway=gateway)
 
         def work(guest: Guest) -> None:
@@ -175,9 +208,77 @@ def after(hypervisor: LibvirtHypervisor, tmp_path_factory: pytest.TempPathFactor
         with worker.opened(order, nowhere) as reaches:
             vm = AgentRunner().task(replace(order, reaches=reaches), (SecretValue(name="key", value=SECRET),))
             result = hypervisor.attend(vm, redactor, shown.append, work)
+    looked = hypervisor.run(verifier(order), Plain(), lambda _: None)
     answers = {record.call.id: record.answer for record in journal.conversation.calls}
     printed = next((line for line in answers["cheats"].splitlines() if line.startswith("{")), answers["cheats"])
     concluded = AgentRunner().conclude(order, replace(result, stdout=json.dumps(ends[0].output) + "\n"))
-    yield After(ends[0], result, json.loads(printed), answers, "".join(shown), web.heard, concluded.reason)
+    yield After(
+        ends[0], result, json.loads(printed), answers, "".join(shown), web.heard, concluded.reason, looked.stdout
+    )
     web.close()
     gateway.close()
+
+
+def test_it_ended_like_any_other(after: After) -> None:
+    """Else nothing below shows anything."""
+    assert after.end == AgentEnd(output=FOUND), after.log
+    assert after.result.ending is Ending.EXITED
+
+
+def test_reads_a_secret_that_it_was_not_granted(after: After) -> None:
+    """Neither its program nor its tools see the login's key, what is root's, or the key by a link."""
+    reads = [said for what, said in after.said.items() if what.startswith("read ") or what == "keys there"]
+
+    assert len(reads) == 5
+    assert all(said.startswith("PermissionError") for said in reads)
+    assert after.answers["read-by-a-link"] in after.log
+    assert "leads by a symbolic link to /run/secrets/key, which you may not read" in after.log
+    assert "cat: /step/out/keys/key: Permission denied" in after.log
+    assert SECRET not in str(after)
+
+
+def test_writes_outside_of_its_paths_by_a_link(after: After) -> None:
+    """Links that its program made are followed, and what they lead to is held to what it may write."""
+    assert "leads by a symbolic link to /etc/cron.d/x, which you may not write" in after.log
+    assert set(after.result.files) == {"cheat.py", "loop.py"}
+
+
+def test_edits_the_check_by_a_link(after: After) -> None:
+    assert "leads by a symbolic link to /step/runbook/verify.sh, which you may not write" in after.log
+
+
+def test_plants_files_that_the_verifier_would_read(after: After) -> None:
+    """Where root's things are it may not; where it may, in its own home, the verifier is not: its VM is another."""
+    assert [after.said[f"plant {what}"] for what in ("tmp", "home", "check")] == ["written"] * 3
+    assert all(after.said[f"plant {what}"].startswith("PermissionError") for what in ("program", "profile"))
+    assert after.verifier.splitlines() == ["/usr/bin/df", "looked"]
+
+
+def test_opens_a_connection_that_it_was_not_granted(after: After) -> None:
+    """What leaves the VM is refused by the host, recorded, and named where people see the gate."""
+    dialed = [said for what, said in after.said.items() if what.startswith("dial ")]
+
+    assert len(dialed) == 3
+    assert not {"connected"} & set(dialed)
+    assert after.said["click at slack"] == "403"
+    assert "⛔ refused: `hooks.slack.com:80` (not declared for this step)" in after.channel
+    assert {(row.host, row.port) for row in after.result.connections if row.allowed} == {("signalbox", 80)}
+
+
+def test_posts_a_click_of_slacks_to_signalbox(after: After) -> None:
+    """Its web port answers nobody in there, by whatever name."""
+    assert (after.said["click by name"], after.said["curl"]) == ("403", "403")
+    assert after.web == []
+    assert re.search(r"⛔ refused: `signalbox:\d+` ×2 \(not declared for this step\)", after.channel)
+
+
+def test_answers_its_own_gate_at_the_gateway(after: After) -> None:
+    """There is one question and no way to say anything."""
+    assert after.said["post a verdict"] == "501"
+    assert "`signalbox gate hold` is not allowed in the VM" in after.answers["gate-hold"]
+    assert "refused: `signalbox gate hold` is not allowed in the VM" in after.log
+
+
+def test_asks_the_gateway_in_a_loop(after: After) -> None:
+    assert "0\ntimes yes" in after.answers["loops"]
+    assert "asked too often: nothing new can be heard before this step has ended" in after.channel

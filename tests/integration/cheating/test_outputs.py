@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from engine.agents.replay import call, say
+from engine.agents.replay import Call, Turn, call, say
 from engine.domain.agent import CallState
 from engine.domain.gate import Json
 from engine.domain.states import AttemptState, RunState
-from tests.integration.cheating.stage import FOUND, PASSWORD, stage, texts
+from tests.integration.cheating.stage import PASSWORD, stage, texts
 from tests.integration.engine.an_agent import calls, talks
 from tests.integration.engine.conftest import Box
 
@@ -42,7 +42,7 @@ def test_an_output_that_is_not_the_schema_is_none(box: Box, tmp_path: Path) -> N
 def test_what_looks_like_a_button_or_an_approval_is_text(box: Box, tmp_path: Path) -> None:
     """In what it says, what it concludes, and in calls of tools that are no tools."""
     found: dict[str, Json] = {"cause": "log_growth", "note": FORGED}
-    script = [
+    script: list[Turn | Call] = [
         say(FORGED, call("approve", {"token": "token"}), call("gate", {"verdict": "held"})),
         call("finish", found),
     ]
@@ -66,7 +66,7 @@ def test_what_looks_like_a_button_or_an_approval_is_text(box: Box, tmp_path: Pat
 def test_a_secret_that_it_prints_in_any_shape_is_masked_and_a_call_with_one_refused(box: Box, tmp_path: Path) -> None:
     """A file of its VM holds it, as if a tool had leaked it; it reads it, says it, writes it, and concludes with it."""
     leak = " ".join(SHAPES.values()) + " " + PASSWORD
-    script = [
+    script: list[Turn | Call] = [
         call("run", {"argv": ["df", "x"], "on": "vm"}),
         *(
             say(f"Here: {shape}", call("write", {"path": "/step/out/x", "content": shape}, name))
