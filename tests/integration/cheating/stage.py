@@ -71,10 +71,11 @@ FIXES: Script = [call("write", {"path": "/step/out/fix.json", "content": MENDS})
 class Shop(FakeHypervisor):
     """VMs of memory and two targets. `mended`: which target a fix that works was applied to; `vms`: the agents'.
 
-    `answers`: what commands in an agent's VM print, by first word.
+    `answers`: what commands in an agent's VM print, by first word; `links`: symbolic links there.
     """
 
     answers: dict[str, str] = field(default_factory=lambda: {"df": "99%"})
+    links: dict[str, str] = field(default_factory=lambda: {"/step/out/link": "/etc/cron.d/x"})
     cause: str = "log_growth"
     mended: set[str] = field(default_factory=set)
     vms: list[MemoryGuest] = field(default_factory=list)
@@ -86,7 +87,7 @@ class Shop(FakeHypervisor):
         self, task: VmTask, redactor: Redactor, on_output: Callable[[str], None], work: Callable[[Guest], None]
     ) -> TaskResult:
         """A VM that is this attempt's alone."""
-        result, vm = self.run(task, redactor, on_output), MemoryGuest(answers=self.answers)
+        result, vm = self.run(task, redactor, on_output), MemoryGuest(answers=self.answers, links=self.links)
         self.vms.append(vm)
         work(vm)
         out = "/step/out/"

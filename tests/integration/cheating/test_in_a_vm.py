@@ -18,7 +18,7 @@ from bot.views import messages
 from engine.agents.gateway import Gateway
 from engine.agents.replay import Call, ReplayServer, ScriptedModel, Turn, call, say
 from engine.agents.work import AgentWork
-from engine.domain.agent import AgentEnd, AgentRule, Api, Budget, Guest
+from engine.domain.agent import AgentEnd, AgentRule, Api, Budget, CallState, Guest
 from engine.domain.gate import Json
 from engine.domain.ports import Ending, SecretValue, TaskResult, VmTask
 from engine.domain.runbook import ArtefactRule, Login, OutputRule, ScriptStep
@@ -125,6 +125,7 @@ class After:
     result: TaskResult
     said: dict[str, str]
     answers: dict[str, str]
+    states: dict[str, CallState]
     log: str
     web: list[str]
     conclusion: str
@@ -213,7 +214,15 @@ def after(hypervisor: LibvirtHypervisor, tmp_path_factory: pytest.TempPathFactor
     printed = next((line for line in answers["cheats"].splitlines() if line.startswith("{")), answers["cheats"])
     concluded = AgentRunner().conclude(order, replace(result, stdout=json.dumps(ends[0].output) + "\n"))
     yield After(
-        ends[0], result, json.loads(printed), answers, "".join(shown), web.heard, concluded.reason, looked.stdout
+        ends[0],
+        result,
+        json.loads(printed),
+        answers,
+        journal.states(),
+        "".join(shown),
+        web.heard,
+        concluded.reason,
+        looked.stdout,
     )
     web.close()
     gateway.close()
@@ -231,7 +240,7 @@ def test_reads_a_secret_that_it_was_not_granted(after: After) -> None:
 
     assert len(reads) == 5
     assert all(said.startswith("PermissionError") for said in reads)
-    assert after.answers["read-by-a-link"] in after.log
+    assert after.states["read-by-a-link"] is CallState.REFUSED
     assert "leads by a symbolic link to /run/secrets/key, which you may not read" in after.log
     assert "cat: /step/out/keys/key: Permission denied" in after.log
     assert SECRET not in str(after)
@@ -240,11 +249,13 @@ def test_reads_a_secret_that_it_was_not_granted(after: After) -> None:
 def test_writes_outside_of_its_paths_by_a_link(after: After) -> None:
     """Links that its program made are followed, and what they lead to is held to what it may write."""
     assert "leads by a symbolic link to /etc/cron.d/x, which you may not write" in after.log
+    assert after.states["write-by-a-link"] is CallState.REFUSED
     assert set(after.result.files) == {"cheat.py", "loop.py"}
 
 
 def test_edits_the_check_by_a_link(after: After) -> None:
     assert "leads by a symbolic link to /step/runbook/verify.sh, which you may not write" in after.log
+    assert after.states["edit-the-check-by-a-link"] is CallState.REFUSED
 
 
 def test_plants_files_that_the_verifier_would_read(after: After) -> None:
