@@ -169,6 +169,18 @@ def refused(attempt: AttemptView | None) -> tuple[Refusal, ...]:
     return tuple(Refusal(where, times, why) for (where, why), times in counts.most_common())
 
 
+def refused_calls(incident: IncidentView, attempt: AttemptView) -> tuple[str, ...]:
+    """What the agent of an attempt asked for and may not do, each with why, as they came."""
+    own = [
+        event.text
+        for event in incident.events
+        if event.kind == "agent_refused"
+        and isinstance(event.detail, dict)
+        and event.detail.get("attempt") == attempt.id
+    ]
+    return tuple(text.removeprefix(f"{attempt.leg}: ") for text in own)
+
+
 def tally(verdict: VerdictView) -> str:
     """How many checks of a gate held."""
     counted = [check for check in verdict.checks if not check.shadow]

@@ -25,6 +25,7 @@ from engine.domain.agent import (
     Tool,
     ToolCall,
 )
+from engine.domain.errors import Refused
 from engine.domain.gate import Json
 from engine.domain.ports import Redactor
 
@@ -135,7 +136,10 @@ class Calls:
 
     def _make(self, call: ToolCall, clean: ToolCall, ruling: Ruling) -> str:
         self._journal.begin(clean)
-        answer = self._redactor(self._toolbox.make(call, ruling))[:LONGEST_ANSWER]
+        try:
+            answer = self._redactor(self._toolbox.make(call, ruling))[:LONGEST_ANSWER]
+        except Refused as error:  # only in the VM it was seen where the path leads
+            return self._refuse(clean, str(error))
         self._journal.end(clean, CallState.DONE, answer)
         self._transcript.answer(answer)
         return answer

@@ -15,7 +15,7 @@ from engine.agents import paths, policy
 from engine.agents.keyless import keyless
 from engine.agents.policy import Decision, Ruling
 from engine.domain.agent import CallRecord, CallState, CommandResult, Guest, Tool, ToolCall, Tools, Where
-from engine.domain.errors import BadInput, SignalboxError
+from engine.domain.errors import BadInput, Refused, SignalboxError
 from engine.domain.gate import Json
 from engine.domain.ports import Redactor
 
@@ -54,7 +54,8 @@ class Toolbox:
     def make(self, call: ToolCall, ruling: Ruling) -> str:
         """Make a call as it was ruled on; what the model is told. Of a call that a person is asked about: after a yes.
 
-        Raises Unavailable only when the VM is gone. Whatever else goes wrong is the answer.
+        Raises Refused for a path that a link in the VM leads to where the step may not go, and Unavailable only when
+        the VM is gone. Whatever else goes wrong is the answer.
         """
         if ruling.decision is Decision.REFUSE:
             return self._shown(f"refused: {ruling.why}")
@@ -78,7 +79,7 @@ class Toolbox:
             return self._shown(ruling.why)
         try:
             self._write(call, ruling)
-        except BadInput as error:
+        except (BadInput, Refused) as error:
             return self._shown(str(error))
         return ""
 
@@ -151,9 +152,8 @@ class Toolbox:
         if result.code != 0 or result.truncated or not real:
             raise BadInput(f"nobody can say where {path} leads: {result.reason or result.stderr}", "name another")
         if paths.trouble(real) or not any(paths.within(real, pattern) for pattern in patterns):
-            raise BadInput(
-                f"{path} leads by a symbolic link to {real}, which you may not {verb}", "name a path that leads nowhere"
-            )
+            why = self._shown(f"{path} leads by a symbolic link to {real}, which you may not {verb}")
+            raise Refused(why, "name a path that leads nowhere")
         return real
 
     def _excerpt(self, text: str, head: int = HEAD, tail: int = TAIL) -> str:

@@ -71,14 +71,15 @@ class MemoryGuest:
     ran: list[tuple[str, ...]] = field(default_factory=list)
     gone: bool = False
     dies_at: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, argv: tuple[str, ...], timeout_s: float, output_limit: int) -> CommandResult:
-        """Its scripted answer; `realpath` finds no links."""
+        """Its scripted answer; `realpath` finds the links."""
         if self.gone:
             raise Unavailable("the VM is gone")
         argv = plain(argv)
         if Path(argv[0]).name == "realpath":
-            return CommandResult(code=0, stdout=argv[-1] + "\n", stderr="")
+            return CommandResult(code=0, stdout=self.links.get(argv[-1], argv[-1]) + "\n", stderr="")
         self.ran.append(argv)
         if self.dies_at == argv[0]:
             raise WorkerDied

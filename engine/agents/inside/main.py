@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_ai import Agent, ModelMessagesTypeAdapter, ModelRetry, RunContext, StructuredDict, Tool, ToolOutput
 from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
@@ -68,10 +68,13 @@ def _agent(start: Start) -> Agent[None, Any]:
     return agent
 
 
-def _keep(messages: list[ModelMessage]) -> None:
+def _keep(messages: list[ModelMessage], tools: frozenset[str]) -> None:
     last = messages[-1] if messages else None
     parts = last.parts if isinstance(last, ModelResponse) else ()
-    text = "\n".join(part.content for part in parts if isinstance(part, TextPart))
+    said = [part.content for part in parts if isinstance(part, TextPart)]
+    strange = [part for part in parts if isinstance(part, ToolCallPart) and part.tool_name not in tools]
+    said += [f"(asks for a tool that is not there: {part.tool_name} {part.args_as_json_str()})" for part in strange]
+    text = "\n".join(said)
     kept = ModelMessagesTypeAdapter.dump_python(messages, mode="json")
     _say(Said(messages=kept, text=text[: 64 * 1024]))
 
@@ -79,13 +82,13 @@ def _keep(messages: list[ModelMessage]) -> None:
 async def _loop(start: Start) -> End:
     history = ModelMessagesTypeAdapter.validate_python(start.history)
     limits = UsageLimits(request_limit=start.requests, total_tokens_limit=start.tokens, tool_calls_limit=start.calls)
-    prompt = None if history else start.user
+    prompt, tools = None if history else start.user, frozenset({"finish", *(spec.name for spec in start.tools)})
     async with _agent(start).iter(prompt, message_history=history or None, usage_limits=limits) as run:
         async for node in run:
             if Agent.is_model_request_node(node):
-                _keep([*run.all_messages(), node.request])
+                _keep([*run.all_messages(), node.request], tools)
             elif Agent.is_call_tools_node(node):
-                _keep(run.all_messages())
+                _keep(run.all_messages(), tools)
     if run.result is None:
         return End(reason="the model gave no output")
     return End(output=run.result.output)
@@ -104,8 +107,9 @@ def main() -> None:
         end = asyncio.run(_loop(start))
     except ModelHTTPError as error:
         end = End(reason=f"the model answered {error.status_code}: {_message(error.body)}"[:1000])
-    except UsageLimitExceeded:
-        end = End(reason="it may ask the model no more")
+    except UsageLimitExceeded as error:
+        of_calls = "tool_calls_limit" in str(error)  # more in one answer than are left: none of them is made
+        end = End(reason="its budget of calls is used up" if of_calls else "it may ask the model no more")
     except AgentRunError as error:
         end = End(reason=f"{error}"[:1000])
     _say(end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -140,6 +141,13 @@ class Box:
 @pytest.fixture
 def box(url: str) -> Iterator[Box]:
     """An installation on an empty database."""
+    with installed(url) as made:
+        yield made
+
+
+@contextmanager
+def installed(url: str) -> Iterator[Box]:
+    """An installation on this empty database."""
     database = Database(url)
     migrate.upgrade(database)
     clock, shelf, hypervisor = FakeClock(), FakeShelf(), FakeHypervisor()

@@ -81,7 +81,10 @@ def call(tool: Tool, **args: Any) -> ToolCall:
 
 
 def made(guest: Guest, one: ToolCall, tools: Tools = TOOLS, metrics: Metrics | None = None) -> str:
-    return Toolbox(tools, guest, Masking(), metrics).make(one, rule_on(one, tools))
+    try:
+        return Toolbox(tools, guest, Masking(), metrics).make(one, rule_on(one, tools))
+    except Refused as error:
+        return f"refused: {error}"
 
 
 def said(stdout: str = "", stderr: str = "", code: int | None = 0, **more: Any) -> FakeGuest:
@@ -161,7 +164,7 @@ def test_a_link_that_leads_out_is_refused_and_named(leads_to: str) -> None:
     guest = FakeGuest(files={leads_to: b"secret"}, links={"/step/out/x": leads_to})
     for one in (call(Tool.READ, path="/step/out/x"), call(Tool.WRITE, path="/step/out/x", content="new")):
         answer = made(guest, one)
-        assert answer.startswith("not done: ")
+        assert answer.startswith("refused: " if leads_to else "not done: ")
         assert "\n" not in answer or leads_to == "/step/a\nb"
     assert guest.files == {leads_to: b"secret"}
     if leads_to == "/etc/shadow":
@@ -171,7 +174,7 @@ def test_a_link_that_leads_out_is_refused_and_named(leads_to: str) -> None:
 def test_a_link_within_what_is_granted_is_followed() -> None:
     guest = FakeGuest(files={"/step/b": b"of b"}, links={"/step/a": "/step/b", "/step/out/a": "/step/b"})
     assert made(guest, call(Tool.READ, path="/step/a")).endswith("of b")
-    assert made(guest, call(Tool.WRITE, path="/step/out/a", content="")).startswith("not done: ")
+    assert made(guest, call(Tool.WRITE, path="/step/out/a", content="")).startswith("refused: ")
 
 
 def test_restoring_puts_back_what_was_written_last() -> None:
@@ -307,7 +310,7 @@ def test_links_are_followed_where_they_are(attended: Callable[[Callable[[Guest],
         seen.extend(made(guest, one, tools) for one in (*reads, *writes))
 
     attended(work)
-    refused = [answer.startswith("not done: ") and f"to {outside}/" in answer for answer in seen]
+    refused = [answer.startswith("refused: ") and f"to {outside}/" in answer for answer in seen]
     assert refused == [True, True, False, True, True, False, False]
     assert [path.name for path in outside.iterdir()] == ["secret"]
     assert (outside / "secret").read_text() == "of another"
