@@ -6,6 +6,7 @@ or a later one, and nothing else is ever made under it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from engine.agents import policy
@@ -33,6 +34,9 @@ UNKNOWN = "its outcome is unknown: the worker died; look before you repeat it"
 SAID_NO = "a person was asked, and said no; do without it"
 LEAKS = "refused: its arguments hold a secret, or what looks like one; do without it"
 REUSED = "refused: the id of this call was used before; make a new call"
+LONGEST_CALL = 600_000
+""" Characters of its arguments as JSON: more than the longest file that may be written. Refused calls are kept too, for
+good, and what comes out of the loop's process is not for the database to hold whatever its length. """
 LONGEST_ANSWER = 64 * 1024
 """ Characters. The toolbox cuts far earlier; this is what is kept whatever it does. """
 
@@ -86,6 +90,8 @@ class Calls:
     def _read(self, word: wire.Call) -> tuple[ToolCall, ToolCall]:
         if word.tool not in {spec.name for spec in self._toolbox.specs()} or self._redactor(word.id) != word.id:
             raise LoopEnded("its process broke the protocol: a call of no tool of this step")
+        if len(json.dumps(word.args, ensure_ascii=False)) > LONGEST_CALL:
+            raise LoopEnded("its process broke the protocol: a call that is longer than any tool takes")
         args = cleaned(word.args, self._redactor)
         assert isinstance(args, dict)  # noqa: S101 - a dict cleaned is a dict
         tool = Tool(word.tool)

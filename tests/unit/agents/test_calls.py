@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.agents import calls
+from engine.agents import calls, policy
 from engine.agents.calls import Calls, to_restore
 from engine.agents.child import LoopEnded
 from engine.agents.inside import wire
@@ -189,6 +189,16 @@ def test_a_tool_that_was_not_offered_ends_it(world: World) -> None:
         world.call("c1", {"query": "up"}, tool="metrics")
     with pytest.raises(LoopEnded, match="broke the protocol"):
         world.call("c1", {}, tool="shell")
+
+
+def test_a_call_longer_than_any_tool_takes_ends_it_and_is_not_kept(world: World) -> None:
+    """Refused calls stay in the database for good: a hostile loop must not fill it."""
+    longest = '"' * policy.MAX_CONTENT
+    assert isinstance(world.call("c1", {"path": "/step/out/a", "content": longest}, tool="write"), str)
+
+    with pytest.raises(LoopEnded, match="longer than any tool takes"):
+        world.call("c2", {"path": "/step/out/a", "content": "x" * 700_000}, tool="write")
+    assert world.journal.states() == {"c1": CallState.DONE}
 
 
 def test_what_is_put_back_is_what_the_model_knows_was_written() -> None:
