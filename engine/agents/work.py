@@ -32,6 +32,7 @@ from engine.domain.agent import (
 )
 from engine.domain.errors import BadInput
 from engine.domain.ports import Reach, Redactor
+from engine.domain.runbook import ScriptStep
 from engine.domain.runners import Order
 from engine.domain.standing import Standing
 
@@ -82,9 +83,9 @@ class AgentWork:
         transcript = Transcript(redactor, on_output)
         try:
             step, rule = prompt.agent_step(order)
-            ends_at = time.monotonic() + step.timeout_s
             told = prompt.of(order, self._rules())
             so_far, ways = journal.so_far(), self._ways.get(order.attempt_id, NO_WAYS)
+            ends_at = time.monotonic() + _time_left_s(step, so_far)
             if ways.given is not None:
                 guest.write(GIVEN, json.dumps(dataclasses.asdict(ways.given)).encode())
                 rule = _that_may_ask(rule)
@@ -166,6 +167,14 @@ class _Ways:
 
 
 NO_WAYS = _Ways()
+
+
+def _time_left_s(step: ScriptStep, so_far: Conversation) -> float:
+    """What of the step's time earlier attempts of the conversation left. Raises BadInput: nothing."""
+    left = step.timeout_s - so_far.worked_s
+    if left <= 0:
+        raise BadInput(f"its time of {step.timeout_s} s is used up, over all attempts that went on with one another")
+    return left
 
 
 def _that_may_ask(rule: AgentRule) -> AgentRule:

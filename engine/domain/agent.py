@@ -191,13 +191,15 @@ class CallRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     """How far an agent came. `messages`: pydantic-ai's JSON, redacted; empty: it begins. `allowed`: ids of calls to
-    which a person said yes; `denied`: no."""
+    which a person said yes; `denied`: no. `worked_s`: seconds of attempts that ended, waits for people not among them.
+    """
 
     messages: bytes = b""
     usage: Usage = field(default_factory=Usage)
     calls: tuple[CallRecord, ...] = ()
     allowed: frozenset[str] = frozenset()
     denied: frozenset[str] = frozenset()
+    worked_s: float = 0.0
 
 
 class ConversationJournal(Protocol):

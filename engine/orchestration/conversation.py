@@ -77,6 +77,7 @@ class AttemptConversation:
                 calls=tuple(map(_record, conversations.calls(session, row.id))),
                 allowed=frozenset(name for name, state in answers.items() if state is ApprovalState.CONSUMED),
                 denied=frozenset(name for name, state in answers.items() if state in SAID_NO),
+                worked_s=conversations.worked_s(session, row),
             )
 
     def said(self, messages: bytes) -> None:

@@ -47,6 +47,18 @@ def begin(session: Session, *, attempt_id: str, run_id: str, leg: str, now: date
     return row
 
 
+def worked_s(session: Session, talk: models.AgentConversation) -> float:
+    """Seconds that attempts took which went on with it and ended."""
+    attempts = sa.select(models.Attempt.started_at, models.Attempt.ended_at).where(
+        models.Attempt.run_id == talk.run_id,
+        models.Attempt.leg == talk.leg,
+        models.Attempt.ended_at.is_not(None),
+        models.Attempt.ended_at >= talk.begun_at,
+    )
+    spans = ((ended - started).total_seconds() for started, ended in session.execute(attempts) if ended is not None)
+    return float(sum(max(0.0, seconds) for seconds in spans))
+
+
 def close(session: Session, run_id: str, now: datetime) -> None:
     """No conversation of this run goes on: what comes next begins anew."""
     end = sa.update(TALK).where(TALK.run_id == run_id, TALK.closed_at.is_(None)).values(closed_at=now)

@@ -69,6 +69,7 @@ class FakeAgents:
     more: tuple[Reach, ...] = ()
     when: Callable[[str], None] = lambda _what: None
     so_far: list[int] = field(default_factory=list)
+    worked_s: list[float] = field(default_factory=list)
     standing: Callable[[], Standing] | None = None
 
     def opened(self, order: Order, standing: Callable[[], Standing]) -> AbstractContextManager[tuple[Reach, ...]]:
@@ -86,6 +87,7 @@ class FakeAgents:
     ) -> AgentEnd:
         known = journal.so_far()
         self.so_far.append(known.usage.requests)
+        self.worked_s.append(known.worked_s)
         before = {record.call.id: record for record in known.calls}
         for each in self.calls:
             record = before.get(each.id)

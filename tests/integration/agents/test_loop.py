@@ -244,3 +244,13 @@ def test_a_tool_that_is_not_there_is_told_to_the_model(world: World) -> None:
     """It may think again."""
     assert world.work([call("shell", {"cmd": "id"}), call("finish", FOUND)]).output == FOUND
     assert world.journal.conversation.calls == ()
+
+
+def test_time_that_earlier_attempts_used_is_not_given_again(world: World) -> None:
+    world.journal.conversation = replace(world.journal.conversation, worked_s=60.0)
+
+    end = world.work([call("finish", FOUND)])
+
+    assert end.output is None
+    assert end.reason.startswith("its time of 60 s is used up")
+    assert world.doors.served == []

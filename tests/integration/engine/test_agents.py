@@ -120,6 +120,7 @@ def test_another_attempt_goes_on_where_a_worker_died(box: Box, agents: FakeAgent
     def die(what: str) -> None:
         if what == "made status":
             agents.when = lambda _what: None
+            box.clock.sleep(42)
             raise Killed
 
     agents.when = die
@@ -129,6 +130,7 @@ def test_another_attempt_goes_on_where_a_worker_died(box: Box, agents: FakeAgent
     box.restart()
     box.go()
 
+    assert agents.worked_s == pytest.approx([0, 42], abs=0.1)
     assert diagnoses(box) == [AttemptState.LOST, AttemptState.FINISHED]
     assert box.hypervisor.guest.heard == [("df", "/srv"), ("systemctl", "status", "x"), ("du",)]
     (talk,) = talks(box)
