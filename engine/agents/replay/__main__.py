@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from engine.domain.errors import BadInput, SignalboxError
 
 def main() -> int:
     """The command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where whoever started us had interrupts ignored
+        signal.signal(number, signal.default_int_handler)
     options = argparse.ArgumentParser(prog="python -m engine.agents.replay", description=__doc__)
     options.add_argument("--tape", type=Path, required=True, help="a tape, or a folder of tapes")
     options.add_argument("--port", type=int, default=0, help="of loopback; 0: any free one")

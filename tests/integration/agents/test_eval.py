@@ -201,6 +201,15 @@ def test_several_times(tmp_path: Path) -> None:
     assert len({one.situation for one in tried}) == 3
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C is heard, also where whoever started the tests had it ignored (a shell's background job)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_stops_the_agent(tmp_path: Path) -> None:
     """The step is told to stop; nobody waits for the end of its time."""
     never = threading.Event()

@@ -40,7 +40,8 @@ print("swept", flush=True)
 def serve(number):
     work = task(f"echo served {number}", id=f"{owner}-{number}-{uuid.uuid4()}", outlives_worker=int(number) % 2 == 1)
     result = ours.run(work, Plain(), lambda _: None)
-    print(result.stdout.strip() or f"{result.ending}: {result.reason}", flush=True)
+    said = result.stdout.strip() or f"{result.ending}: {result.reason}"
+    print(said + "\\n", end="", flush=True)  # one write: several threads say something
 with ThreadPoolExecutor(int(at_once)) as threads:
     list(threads.map(serve, numbers))
 ours.close()
