@@ -263,8 +263,9 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
                 given.redactor().learn("configuration", value.get_secret_value())
         if drives:
             _learn_keys(settings, given.redactor())
-        proxy, gateway = ModelProxy(lambda: models(settings)), Gateway()
-        stack.callback(gateway.close)
+        proxy = ModelProxy(lambda: models(settings))
+        gateway = stack.enter_context(contextlib.closing(Gateway())) if drives else None
+        more = (gateway.end,) if gateway is not None else ()
         process = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         hypervisor = make_hypervisor(settings, process, warm=settings.warm_vms if drives else 0)
         stack.callback(hypervisor.close)
@@ -277,8 +278,8 @@ def installation(settings: Settings, *, drives: bool = True) -> Iterator[Install
             probe_runner=SshProbeRunner(),
             secrets=given,
             gate_kinds=lambda known: gates.kinds(known, settings.prometheus_url),
-            directory=lambda: directory(settings, (*proxy.ends, gateway.end)),
-            agents=agents(settings, proxy, gateway) if drives else None,
+            directory=lambda: directory(settings, (*proxy.ends, *more)),
+            agents=agents(settings, proxy, gateway) if gateway is not None else None,
             only_activated=settings.activation == "required",
         )
         anchor = AnchorFile(settings.anchors_file, anchor_key(settings))

@@ -1,6 +1,6 @@
 """What an agent did, out of the transcript that its attempt printed: its calls, what of them was refused, its claim.
 
-`engine.agents.transcript` writes it: `> ` begins a call, `  refused: ` says why one was not made, `agent: ` its words.
+`engine.agents.transcript` writes it: `> ` begins a call, `! refused: ` says why one was not made, `agent: ` its words.
 Whatever prints such lines is shown so; it is a claim like any other. Raw text: the templates escape it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.domain.gate import Json
 from engine.domain.incident import AttemptView
 
-CALL, REFUSED, WORDS = "> ", "  refused: ", "agent: "
+CALL, REFUSED, WORDS = "> ", "! refused: ", "agent: "
 MOST, LAST = 14, 8
 MOST_CHARACTERS = 160
 CLAIMED = 8

@@ -1,4 +1,7 @@
-"""What people read of an agent's work: plain text, one block a move, redacted, nothing hidden in it."""
+"""What people read of an agent's work: plain text, one block a move, redacted, nothing hidden in it.
+
+What begins a line is ours: `agent: `, `> `, `! `; whatever a model or a command says is indented further.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class Transcript:
 
     def refused(self, why: str) -> None:
         """Why it was not made."""
-        self._block("  refused: ", why, ANSWER)
+        self._block("! refused: ", why, ANSWER)
 
     def _block(self, head: str, text: str, limit: int) -> None:
         shown = bounded(self._redactor(text), limit)

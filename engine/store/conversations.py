@@ -48,12 +48,14 @@ def begin(session: Session, *, attempt_id: str, run_id: str, leg: str, now: date
 
 
 def worked_s(session: Session, talk: models.AgentConversation) -> float:
-    """Seconds that attempts took which went on with it and ended."""
-    attempts = sa.select(models.Attempt.started_at, models.Attempt.ended_at).where(
-        models.Attempt.run_id == talk.run_id,
-        models.Attempt.leg == talk.leg,
-        models.Attempt.ended_at.is_not(None),
-        models.Attempt.ended_at >= talk.begun_at,
+    """Seconds that attempts took which went on with it and ended; of one whose worker died, until its log's last word:
+    when that was found says how long Signalbox was away, not how long anybody worked."""
+    tried, log = models.Attempt, models.AttemptLog
+    last_word = sa.case((tried.state == AttemptState.LOST, log.updated_at), else_=tried.ended_at)
+    attempts = (
+        sa.select(tried.started_at, sa.type_coerce(last_word, tried.ended_at.type))
+        .outerjoin(log, log.attempt_id == tried.id)
+        .where(tried.run_id == talk.run_id, tried.leg == talk.leg, tried.ended_at >= talk.begun_at)
     )
     spans = ((ended - started).total_seconds() for started, ended in session.execute(attempts) if ended is not None)
     return float(sum(max(0.0, seconds) for seconds in spans))

@@ -118,15 +118,17 @@ def test_refused_calls_are_told_and_few_of_them(box: Box, agents: FakeAgents) ->
 
 def test_another_attempt_goes_on_where_a_worker_died(box: Box, agents: FakeAgents) -> None:
     def die(what: str) -> None:
+        if what == "begun look":
+            box.clock.sleep(42)
         if what == "made status":
             agents.when = lambda _what: None
-            box.clock.sleep(42)
             raise Killed
 
     agents.when = die
     box.fire()
     with pytest.raises(Killed):
         box.go()
+    box.clock.sleep(600)  # nobody works meanwhile
     box.restart()
     box.go()
 

@@ -17,8 +17,10 @@ agent: How full is the disk? <!channel>
   exit code 0
   stdout:
   > not a call of its own
+  refused: not a refusal of ours
+  ! refused: nor this
 > read {"path": "/run/secrets/key"}
-  refused: read of /run/secrets/key is not allowed: only /step/out/**
+! refused: read of /run/secrets/key is not allowed: only /step/out/**
 agent: I can tell.
 """
 
@@ -38,7 +40,7 @@ def test_calls_and_refusals_are_shown_and_what_commands_printed_is_not() -> None
     assert transcript.moves(attempt()) == (
         "> run on target: df -P /srv",
         '> read {"path": "/run/secrets/key"}',
-        "  refused: read of /run/secrets/key is not allowed: only /step/out/**",
+        "! refused: read of /run/secrets/key is not allowed: only /step/out/**",
     )
     assert "refused: read of /run/secrets/key" in shown(attempt())
 
